@@ -1,0 +1,241 @@
+// See load.hpp. Entries first, in the order of the file; then what only the whole can answer.
+#include "config/load.hpp"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+
+#include "config/entries.hpp"
+#include "config/ini.hpp"
+#include "config/settings_table.hpp"
+#include "config/text.hpp"
+
+namespace pgsluice::config {
+namespace {
+
+constexpr std::size_t scram_salt_bytes = 16;
+
+/// What IPv4 and IPv6 addresses, a zone, host names and * are made of. Whether one can be bound is for net to find out.
+constexpr std::string_view address_chars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:%-_*";
+
+using fault = std::optional<error>;
+
+bool is_main_section(std::string_view name) {
+    return name == "pgbouncer" || name == "pgsluice";
+}
+
+bool is_known_section(std::string_view name) {
+    return is_main_section(name) || name == "databases" || name == "users" || name == "peers";
+}
+
+bool is_loopback(const std::string &address) {
+    return address == "localhost" || address == "::1" || address.starts_with("127.");
+}
+
+/// Stable for (key, user) while the process runs, so that a reload shows a user the same salt.
+std::string scram_salt(std::string_view key, std::string_view user) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned int length = 0;
+    HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char *>(user.data()),
+         user.size(), digest.data(), &length);
+    return std::string(reinterpret_cast<const char *>(digest.data()), scram_salt_bytes);
+}
+
+class loader {
+public:
+    loader(const file_reader &reader, std::string_view salt_key, const settings *previous)
+        : reader_(reader), salt_key_(salt_key), previous_(previous) {}
+
+    fault run(const std::string &path) {
+        out_.file = path;
+        const auto document = parse_ini(path, reader_);
+        if (document.has_error()) return document.error();
+        if (auto failed = check_sections(document->sections)) return failed;
+        for (const auto &entry : document->entries)
+            if (auto failed = take_entry(entry)) return failed;
+        if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
+        warn_of_open_doors();
+        return read_auth_file();
+    }
+
+    loaded take() { return {std::make_shared<const settings>(std::move(out_)), std::move(warnings_)}; }
+
+private:
+    static error at(const ini_entry &entry, std::string text) { return {entry.file, entry.line, std::move(text)}; }
+    void warn(error what) { warnings_.push_back(std::move(what)); }
+
+    /// The line that set `name`, or the file as a whole where the default holds.
+    error at_setting(const char *name, std::string text) const {
+        const auto found = setting_lines_.find(name);
+        if (found == setting_lines_.end()) return {out_.file, 0, std::move(text)};
+        return {found->second.file, found->second.line, std::move(text)};
+    }
+
+    fault check_sections(const std::vector<ini_section> &sections) {
+        std::map<std::string, const ini_section *, std::less<>> seen;
+        bool main = false;
+        for (const auto &section : sections) {
+            if (!is_known_section(section.name))
+                return error{section.file, section.line,
+                             "unknown section [" + section.name +
+                                 "]; there are [pgbouncer] (or [pgsluice]), [databases], [users] and [peers]"};
+            const bool is_main = is_main_section(section.name);
+            main = main || is_main;
+            const auto [first, fresh] = seen.emplace(is_main ? "pgbouncer" : section.name, &section);
+            if (!fresh)
+                warn({section.file, section.line,
+                      "section [" + section.name + "] goes on from " + first->second->file + ":" +
+                          std::to_string(first->second->line)});
+            else if (section.name == "peers")
+                warn({section.file, section.line, "section [peers] has no effect in this version"});
+        }
+        if (!main) return error{out_.file, 0, "there is no [pgbouncer] (or [pgsluice]) section"};
+        return std::nullopt;
+    }
+
+    fault take_entry(const ini_entry &entry) {
+        if (entry.section == "databases") return take_database(entry);
+        if (entry.section == "users") return take_user(entry);
+        if (entry.section == "peers") {
+            const auto wrong = check_peer(entry.key, entry.value);
+            return wrong ? fault(at(entry, *wrong)) : std::nullopt;
+        }
+        if (const auto *row = find_setting(entry.key)) return take_setting(*row, entry);
+        if (const auto *known = find_known_setting(entry.key)) return take_known_setting(*known, entry);
+        return at(entry, "unknown setting \"" + entry.key + "\" in [" + entry.section + "]");
+    }
+
+    fault take_setting(const setting &row, const ini_entry &entry) {
+        const std::string shown = std::string(row.name) + " = " + entry.value;
+        if (row.name == "auth_type") {
+            const auto lower = to_lower(entry.value);
+            if (lower == "cert" || lower == "hba" || lower == "ldap" || lower == "pam")
+                return at(entry, shown + not_in_this_version);
+        }
+        if (const auto wrong = assign(row, entry.value, out_.global)) return at(entry, shown + ": " + *wrong);
+        if (row.name == "listen_addr")
+            for (const auto &address : out_.global.listen_addr)
+                if (address.find_first_not_of(address_chars) != std::string::npos)
+                    return at(entry, shown + ": \"" + address + "\" is no address; a comma stands between two");
+        setting_lines_[std::string(row.name)] = {entry.file, entry.line, {}};
+        return std::nullopt;
+    }
+
+    fault take_known_setting(const known_setting &known, const ini_entry &entry) {
+        const std::string name(known.name);
+        if (known.kind == known_class::harmless) {
+            warn(at(entry, "setting " + name + " is known from PgBouncer but has no effect in this version"));
+            return std::nullopt;
+        }
+        const auto value = to_lower(entry.value);
+        const auto nothing = split_list(known.nothing);
+        const bool asks_nothing = value.empty() || std::find(nothing.begin(), nothing.end(), value) != nothing.end();
+        if (!asks_nothing) return at(entry, name + " = " + entry.value + not_in_this_version);
+        if (name == "server_tls_sslmode" && value == "prefer")
+            warn(at(entry, name + " = prefer: this version has no TLS yet, so servers are reached without it"));
+        return std::nullopt;
+    }
+
+    fault take_database(const ini_entry &entry) {
+        auto parsed_entry = parse_database(entry.key, entry.value);
+        if (parsed_entry.has_error()) return at(entry, parsed_entry.error());
+        database_lines_[entry.key] = {entry.file, entry.line, {}};
+        if (entry.key == "*")
+            out_.wildcard = std::move(*parsed_entry);
+        else
+            out_.databases.insert_or_assign(entry.key, std::move(*parsed_entry));
+        return std::nullopt;
+    }
+
+    fault take_user(const ini_entry &entry) {
+        auto parsed_entry = parse_user(entry.key, entry.value);
+        if (parsed_entry.has_error()) return at(entry, parsed_entry.error());
+        const auto [first, fresh] = user_lines_.emplace(entry.key, error{entry.file, entry.line, {}});
+        if (!fresh)
+            return at(entry, "user \"" + entry.key + "\" is named twice; first in " + first->second.file + ":" +
+                                 std::to_string(first->second.line));
+        out_.users.emplace(entry.key, std::move(*parsed_entry));
+        return std::nullopt;
+    }
+
+    void warn_of_open_doors() {
+        const auto type = out_.global.auth_type;
+        if (type != auth_type::any && type != auth_type::trust) return;
+        const auto &addresses = out_.global.listen_addr;
+        if (!std::all_of(addresses.begin(), addresses.end(), is_loopback))
+            warn(at_setting("auth_type", "auth_type = " + std::string(to_string(type)) +
+                                             " asks for no password, and listen_addr reaches beyond this machine"));
+        if (type == auth_type::trust) return;
+        // Source: PgBouncer's config documentation, auth_type any: all databases need a forced user.
+        const auto check = [&](const database &entry) {
+            if (entry.user) return;
+            auto line = database_lines_.at(entry.name);
+            line.text = "database \"" + entry.name + "\" has no user, so nobody can use it with auth_type = any";
+            warn(std::move(line));
+        };
+        for (const auto &[name, entry] : out_.databases) check(entry);
+        if (out_.wildcard) check(*out_.wildcard);
+    }
+
+    fault read_auth_file() {
+        const auto &path = out_.global.auth_file;
+        if (path.empty()) {
+            if (out_.global.auth_type == auth_type::any) return std::nullopt;
+            return at_setting("auth_type", "auth_type = " + std::string(to_string(out_.global.auth_type)) +
+                                               " needs auth_file: without it nobody can log in");
+        }
+        auto text = reader_(path);
+        if (text.has_error()) return at_setting("auth_file", "auth_file = " + path + ": " + text.error());
+        auto list = auth::parse_userlist(*text);
+        base::wipe(*text);
+        if (list.has_error()) return error{path, list.error().line, list.error().text};
+        out_.credentials = std::move(*list);
+        if (out_.global.auth_type == auth_type::scram_sha_256) derive_verifiers();
+        return std::nullopt;
+    }
+
+    /// So that no login makes a worker run PBKDF2. An empty password gets none: nobody logs in with it.
+    void derive_verifiers() {
+        const int iterations = out_.global.scram_iterations;
+        for (auto &[user, credential] : out_.credentials) {
+            if (credential.form != auth::secret_form::plain || credential.text.empty()) continue;
+            if (const auto *known = previous_credential(user); known && known->verifier &&
+                                                               known->verifier->iterations == iterations &&
+                                                               known->text.equals(credential.text))
+                credential.verifier = known->verifier;
+            else
+                credential.verifier =
+                    auth::make_scram_verifier(credential.text.reveal(), scram_salt(salt_key_, user), iterations);
+        }
+    }
+
+    const auth::credential *previous_credential(const std::string &user) const {
+        if (!previous_) return nullptr;
+        const auto found = previous_->credentials.find(user);
+        return found == previous_->credentials.end() || found->second.form != auth::secret_form::plain ? nullptr
+                                                                                                       : &found->second;
+    }
+
+    using lines = std::map<std::string, error, std::less<>>;  ///< where a name was last seen; no text
+
+    const file_reader &reader_;
+    std::string_view salt_key_;
+    const settings *previous_;
+    settings out_;
+    std::vector<error> warnings_;
+    lines setting_lines_, database_lines_, user_lines_;
+};
+
+}  // namespace
+
+boost::system::result<loaded, error> load(const std::string &path, const file_reader &reader, std::string_view salt_key,
+                                          const settings *previous) {
+    loader work(reader, salt_key, previous);
+    if (auto failed = work.run(path)) return *std::move(failed);
+    return work.take();
+}
+
+}  // namespace pgsluice::config

@@ -1,0 +1,106 @@
+// See values.hpp.
+#include "config/values.hpp"
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "config/text.hpp"
+
+namespace pgsluice::config {
+namespace {
+
+constexpr std::array pool_modes{pool_mode::session, pool_mode::transaction, pool_mode::statement};
+constexpr std::array auth_types{auth_type::any, auth_type::trust, auth_type::plain, auth_type::md5,
+                                auth_type::scram_sha_256};
+
+template <class Enum, std::size_t n>
+parsed<Enum> parse_enum(const std::array<Enum, n> &values, std::string_view text) {
+    const auto lower = to_lower(text);
+    std::string choices;
+    for (std::size_t i = 0; i < n; ++i) {
+        if (lower == to_string(values[i])) return values[i];
+        choices += (i == 0 ? "" : i + 1 < n ? ", " : " or ") + std::string(to_string(values[i]));
+    }
+    return "must be " + choices;
+}
+
+}  // namespace
+
+const char *to_string(pool_mode mode) {
+    switch (mode) {
+        case pool_mode::session:
+            return "session";
+        case pool_mode::transaction:
+            return "transaction";
+        case pool_mode::statement:
+            return "statement";
+    }
+    return "?";
+}
+
+const char *to_string(auth_type type) {
+    switch (type) {
+        case auth_type::any:
+            return "any";
+        case auth_type::trust:
+            return "trust";
+        case auth_type::plain:
+            return "plain";
+        case auth_type::md5:
+            return "md5";
+        case auth_type::scram_sha_256:
+            return "scram-sha-256";
+    }
+    return "?";
+}
+
+parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max) {
+    static_assert(sizeof(long) == sizeof(std::int64_t));
+    const std::string digits(text);
+    char *end = nullptr;
+    errno = 0;
+    const long value = std::strtol(digits.c_str(), &end, 0);
+    // strtol would skip leading space; here space can only come out of quotes.
+    if (digits.empty() || is_space(digits.front()) || end != digits.c_str() + digits.size())
+        return std::string("must be a whole number");
+    if (errno == ERANGE || value < min || value > max)
+        return "must be from " + std::to_string(min) + " to " + std::to_string(max);
+    return value;
+}
+
+parsed<bool> parse_boolean(std::string_view text, std::int64_t max) {
+    const auto value = parse_integer(text, 0, max);
+    if (value.has_error() && max == 1) return std::string("must be 0 or 1");
+    if (value.has_error()) return value.error();
+    return *value != 0;
+}
+
+parsed<base::duration> parse_seconds(std::string_view text) {
+    double value = 0;
+    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (fault == std::errc::invalid_argument || end != text.data() + text.size() || std::isnan(value))
+        return std::string("must be a number of seconds, without a unit");
+    if (fault == std::errc::result_out_of_range || value < 0 || value > static_cast<double>(int_max))
+        return "must be from 0 to " + std::to_string(int_max) + " seconds";
+    return base::duration(std::llround(value * 1e6));
+}
+
+parsed<pool_mode> parse_pool_mode(std::string_view text) {
+    return parse_enum(pool_modes, text);
+}
+parsed<auth_type> parse_auth_type(std::string_view text) {
+    return parse_enum(auth_types, text);
+}
+
+std::string seconds_text(base::duration time) {
+    std::array<char, 32> buffer{};
+    const double value = std::chrono::duration<double>(time).count();
+    const int length = std::snprintf(buffer.data(), buffer.size(), "%g", value);
+    return std::string(buffer.data(), static_cast<std::size_t>(length));
+}
+
+}  // namespace pgsluice::config

@@ -1,0 +1,34 @@
+// Single values as PgBouncer writes them: text in, a typed value out, or what is wrong with the text.
+// Source: PgBouncer's config documentation and its cfparser: int = strtol base 0, boolean = the integers 0 and 1,
+// time = non-negative seconds without a suffix, enumerations in any case.
+#pragma once
+
+#include <boost/system/result.hpp>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "base/time.hpp"
+#include "config/settings.hpp"
+
+namespace pgsluice::config {
+
+/// A value, or the end of the sentence "name = text: ...".
+template <class T>
+using parsed = boost::system::result<T, std::string>;
+
+inline constexpr std::int64_t int_max = std::numeric_limits<int>::max();
+
+parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max);
+/// 0 is false, 1 is true; with `max` above 1 every larger number up to it is true as well.
+parsed<bool> parse_boolean(std::string_view text, std::int64_t max = 1);
+/// Seconds, fractions allowed; 0 to int_max.
+parsed<base::duration> parse_seconds(std::string_view text);
+parsed<pool_mode> parse_pool_mode(std::string_view text);
+parsed<auth_type> parse_auth_type(std::string_view text);
+
+/// As SHOW CONFIG prints a time: %g of its seconds.
+std::string seconds_text(base::duration);
+
+}  // namespace pgsluice::config

@@ -1,0 +1,339 @@
+// The login machine: startup packets first, then one exchange for each auth_type.
+#include "core/client_login.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "auth/md5.hpp"
+#include "wire/backend.hpp"
+#include "wire/frontend.hpp"
+#include "wire/reader.hpp"
+
+namespace pgsluice::core {
+
+namespace backend = wire::backend;
+
+namespace {
+
+constexpr std::size_t user_max_bytes = 127;
+constexpr std::size_t database_max_bytes = 63;
+/// Cloud tokens are long; PostgreSQL's own limit for a password message.
+constexpr std::uint32_t password_max_bytes = 65535;
+constexpr std::uint32_t sasl_message_max_bytes = auth::scram_message_max_bytes + 64;
+
+std::string hex(std::string_view bytes) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string text;
+    for (const char c : bytes) {
+        const auto value = static_cast<unsigned char>(c);
+        text += digits[value >> 4];
+        text += digits[value & 15];
+    }
+    return text;
+}
+
+bool equal_nocase(std::string_view a, std::string_view b) {
+    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+}
+
+}  // namespace
+
+std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(std::string_view text) {
+    std::vector<std::string> words;
+    bool in_word = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool space = text[i] == ' ' || text[i] == '\t' || text[i] == '\n' || text[i] == '\r';
+        if (space) {
+            in_word = false;
+            continue;
+        }
+        if (!in_word) words.emplace_back();
+        in_word = true;
+        if (text[i] == '\\' && i + 1 < text.size()) ++i;
+        words.back() += text[i];
+    }
+    std::vector<std::pair<std::string, std::string>> found;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        std::string_view word = words[i];
+        if (word == "-c") {
+            if (++i == words.size()) return std::nullopt;
+            word = words[i];
+        } else if (word.starts_with("-c") || word.starts_with("--")) {
+            word.remove_prefix(2);
+        } else {
+            return std::nullopt;
+        }
+        const auto equals = word.find('=');
+        if (equals == std::string_view::npos || equals == 0) return std::nullopt;
+        std::string name(word.substr(0, equals));
+        std::replace(name.begin(), name.end(), '-', '_');  // as PostgreSQL reads --some-name
+        found.emplace_back(std::move(name), word.substr(equals + 1));
+    }
+    return found;
+}
+
+void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
+    stage_ = stage::done;
+    fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
+    fx.why = words(why, argument).message;
+    fx.client = client_next::close;
+}
+
+std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
+    if (stage_ == stage::startup) return on_startup(bytes, fx);
+    if (stage_ == stage::admission || stage_ == stage::done) return 0;
+    wire::frame message;
+    const auto read = wire::read_frame(bytes, message);
+    if (read == wire::framing::need_header) return 0;
+    const bool sasl = stage_ == stage::sasl_first || stage_ == stage::sasl_final;
+    if (read == wire::framing::bad_length || message.type != wire::frontend::password) {
+        if (read == wire::framing::ok && message.type == wire::frontend::terminate) {
+            fx.client = client_next::close;
+        } else {
+            refuse(refusal::bad_login_message, fx);
+        }
+        return bytes.size();
+    }
+    if (message.body_bytes > (sasl ? sasl_message_max_bytes : password_max_bytes)) {
+        refuse(sasl ? refusal::sasl_failed : refusal::password_too_long, fx);
+        return bytes.size();
+    }
+    if (!message.whole()) return 0;
+    switch (stage_) {
+        case stage::cleartext:
+        case stage::md5:
+            on_password(message.body, fx);
+            break;
+        case stage::sasl_first:
+            on_sasl_first(message.body, fx);
+            break;
+        case stage::sasl_final:
+            on_sasl_final(message.body, fx);
+            break;
+        default:
+            break;
+    }
+    return message.here_bytes();
+}
+
+// ---- the packets without a type ----
+
+std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
+    const auto packet = wire::parse_startup(bytes);
+    const auto no = [&](refusal why, std::string_view argument = {}) {
+        refuse(why, fx, argument);
+        return bytes.size();
+    };
+    const auto answer_no_encryption = [&](bool &seen, refusal trailing) -> std::size_t {
+        if (seen) return no(refusal::startup_again);
+        seen = true;
+        // Whatever is here already was sent before our answer could be known: it may be an attacker's.
+        if (bytes.size() > packet.total_bytes) return no(trailing);
+        fx.to_client.make([](std::string &out) { out += 'N'; });
+        return packet.total_bytes;
+    };
+    switch (packet.kind) {
+        case wire::startup_kind::incomplete:
+            return 0;
+        case wire::startup_kind::ssl_request:
+            return answer_no_encryption(ssl_seen_, refusal::data_after_ssl_request);
+        case wire::startup_kind::gssenc_request:
+            return answer_no_encryption(gssenc_seen_, refusal::data_after_gssenc_request);
+        case wire::startup_kind::bad_length:
+            return no(refusal::bad_startup_length, hex(bytes.substr(0, 4)));
+        case wire::startup_kind::bad_protocol:
+            return no(refusal::bad_protocol, hex(bytes.substr(0, 8)));
+        case wire::startup_kind::protocol_2:
+            return no(refusal::protocol_2);
+        case wire::startup_kind::bad_layout:
+            return no(refusal::bad_startup_layout);
+        case wire::startup_kind::bad_cancel:
+            return no(refusal::bad_cancel_request);
+        case wire::startup_kind::cancel_request:
+            cancel_ = {packet.cancel_pid, std::string(packet.cancel_secret)};
+            stage_ = stage::done;
+            fx.client = client_next::cancel;
+            return bytes.size();  // what a client sends behind a cancel request is ignored
+        case wire::startup_kind::startup:
+            break;
+    }
+    read_startup(packet, fx);
+    return fx.client == client_next::close ? bytes.size() : packet.total_bytes;
+}
+
+void client_login::read_startup(const wire::startup_packet &packet, effects &fx) {
+    settings_ = env_.settings;
+    newer_minor_ = packet.protocol > wire::protocol_3_0;
+    for (const auto &[name, value] : packet.parameters) {
+        if (name == "user") {
+            user_ = value;
+        } else if (name == "database") {
+            database_ = value;
+        } else if (name == "replication") {
+            constexpr std::array<std::string_view, 4> off{"false", "off", "no", "0"};
+            if (std::find(off.begin(), off.end(), value) == off.end())
+                return refuse(refusal::replication_unsupported, fx);
+        } else if (name.starts_with("_pq_.")) {
+            unknown_protocol_options_.emplace_back(name);
+        } else if (name == "options") {
+            const auto options = parse_options(value);
+            if (!options) {
+                if (std::find(settings_->global.ignore_startup_parameters.begin(),
+                              settings_->global.ignore_startup_parameters.end(),
+                              "options") != settings_->global.ignore_startup_parameters.end()) {
+                    continue;
+                }
+                return refuse(refusal::bad_options, fx);
+            }
+            for (const auto &[option, text] : *options) {
+                if (!take_parameter(option, text, true, fx)) return;
+            }
+        } else if (!take_parameter(name, value, false, fx)) {
+            return;
+        }
+    }
+    if (user_.empty()) return refuse(refusal::no_user, fx);
+    if (user_.size() > user_max_bytes) return refuse(refusal::user_too_long, fx);
+    if (database_.empty()) database_ = user_;
+    if (database_.size() > database_max_bytes) return refuse(refusal::database_too_long, fx);
+    stage_ = stage::admission;
+    fx.client = client_next::admit;
+}
+
+bool client_login::take_parameter(std::string_view name, std::string_view value, bool in_options, effects &fx) {
+    const int place = env_.names->find(name);
+    if (place != tracked_names::none) {
+        parameters_.emplace_back(static_cast<std::size_t>(place), value);
+        if (equal_nocase(name, "application_name")) application_name_ = value;
+        return true;
+    }
+    const auto &ignored = settings_->global.ignore_startup_parameters;
+    if (std::any_of(ignored.begin(), ignored.end(), [&](const std::string &own) { return equal_nocase(own, name); })) {
+        return true;
+    }
+    refuse(in_options ? refusal::unsupported_option_parameter : refusal::unsupported_parameter, fx, name);
+    return false;
+}
+
+// ---- authentication ----
+
+void client_login::on_admitted(effects &fx) {
+    if (newer_minor_ || !unknown_protocol_options_.empty()) {
+        fx.to_client.make([&](std::string &out) {
+            wire::append_negotiate_protocol_version(out, wire::protocol_3_0, unknown_protocol_options_);
+        });
+    }
+    const auto &credentials = settings_->credentials;
+    const auto it = credentials.find(user_);
+    credential_ = it == credentials.end() ? nullptr : &it->second;
+    switch (settings_->global.auth_type) {
+        case config::auth_type::any:
+            return accept(fx);
+        case config::auth_type::trust:
+            return credential_ != nullptr ? accept(fx) : refuse(refusal::trust_failed, fx);
+        case config::auth_type::plain:
+            stage_ = stage::cleartext;
+            return fx.to_client.make(
+                [](std::string &out) { backend::append_authentication(out, backend::authentication_code::cleartext); });
+        case config::auth_type::md5: {
+            // A user with a SCRAM secret is asked for SCRAM; an unknown one is asked for what most are asked for.
+            const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
+            const bool scram =
+                credential_ != nullptr
+                    ? credential_->form == auth::secret_form::scram
+                    : !credentials.empty() && std::all_of(credentials.begin(), credentials.end(), is_scram);
+            if (scram) return begin_sasl(fx);
+            salt_ = env_.random->bytes(4);
+            stage_ = stage::md5;
+            return fx.to_client.make([&](std::string &out) {
+                backend::append_authentication(out, backend::authentication_code::md5, salt_);
+            });
+        }
+        case config::auth_type::scram_sha_256:
+            return begin_sasl(fx);
+    }
+}
+
+void client_login::begin_sasl(effects &fx) {
+    const bool real = credential_ != nullptr && credential_->verifier.has_value();
+    scram_.emplace(real ? *credential_->verifier
+                        : auth::mock_scram_verifier(env_.mock_key, user_, settings_->global.scram_iterations),
+                   env_.random->bytes(auth::scram_nonce_bytes), !real);
+    stage_ = stage::sasl_first;
+    std::string mechanisms(auth::scram_sha_256);
+    mechanisms.append(2, '\0');  // the end of the name, and of the list
+    fx.to_client.make(
+        [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::sasl, mechanisms); });
+}
+
+bool client_login::right_cleartext(std::string_view password) const {
+    if (credential_ == nullptr || credential_->text.empty()) {
+        // Where a known user costs a derivation, an unknown one does too.
+        const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
+        if (std::any_of(settings_->credentials.begin(), settings_->credentials.end(), is_scram)) {
+            static_cast<void>(auth::make_scram_verifier(password, env_.mock_key, settings_->global.scram_iterations));
+        }
+        return false;
+    }
+    switch (credential_->form) {
+        case auth::secret_form::plain:
+            return credential_->text.equals(password);
+        case auth::secret_form::md5:
+            return credential_->text.equals(auth::md5_secret(password, user_));
+        case auth::secret_form::scram: {
+            const auto &stored = *credential_->verifier;
+            const auto made = auth::make_scram_verifier(password, stored.salt, stored.iterations);
+            return CRYPTO_memcmp(made.stored_key.data(), stored.stored_key.data(), stored.stored_key.size()) == 0;
+        }
+    }
+    return false;
+}
+
+void client_login::on_password(std::string_view body, effects &fx) {
+    wire::reader in(body);
+    const auto answer = in.cstring();
+    if (!in.done()) return refuse(refusal::bad_login_message, fx);
+    if (answer.empty()) return refuse(refusal::empty_password, fx);
+    bool right = false;
+    if (stage_ == stage::cleartext) {
+        right = right_cleartext(answer);
+    } else if (credential_ != nullptr && credential_->form != auth::secret_form::scram && !credential_->text.empty()) {
+        const auto stored = credential_->form == auth::secret_form::md5
+                                ? std::string(credential_->text.reveal())
+                                : auth::md5_secret(credential_->text.reveal(), user_);
+        right = base::equal_constant_time(auth::md5_response(stored, salt_), answer);
+    } else {
+        // The same work for a user that does not exist.
+        right = base::equal_constant_time(auth::md5_response(auth::md5_secret(answer, user_), salt_), answer) && false;
+    }
+    right ? accept(fx) : refuse(refusal::password_failed, fx);
+}
+
+void client_login::on_sasl_first(std::string_view body, effects &fx) {
+    wire::reader in(body);
+    const auto mechanism = in.cstring();
+    const auto length = in.i32();
+    if (!in.ok()) return refuse(refusal::bad_login_message, fx);
+    if (mechanism != auth::scram_sha_256) return refuse(refusal::sasl_mechanism, fx);
+    if (length < 0 || static_cast<std::size_t>(length) != in.rest().size())
+        return refuse(refusal::bad_login_message, fx);
+    const auto answer = scram_->on_client_first(in.rest());
+    if (!answer) return refuse(refusal::sasl_failed, fx);
+    stage_ = stage::sasl_final;
+    fx.to_client.make([&](std::string &out) {
+        backend::append_authentication(out, backend::authentication_code::sasl_continue, *answer);
+    });
+}
+
+void client_login::on_sasl_final(std::string_view body, effects &fx) {
+    const auto answer = scram_->on_client_final(body);
+    if (!answer) return refuse(refusal::sasl_failed, fx);
+    fx.to_client.make([&](std::string &out) {
+        backend::append_authentication(out, backend::authentication_code::sasl_final, *answer);
+    });
+    if (credential_ != nullptr && credential_->form == auth::secret_form::scram) keys_ = scram_->keys();
+    accept(fx);
+}
+
+}  // namespace pgsluice::core

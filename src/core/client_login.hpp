@@ -1,0 +1,98 @@
+// The first part of a client's life: from its first byte to the proof of who it is. Bytes in, effects out.
+// Knows nothing of pools; lives inside client_session until the login is over. Belongs to the client's worker.
+// Sources: PostgreSQL manual, "Start-up", "SASL Authentication"; PgBouncer documentation, auth_type.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "auth/scram.hpp"
+#include "config/settings.hpp"
+#include "core/effects.hpp"
+#include "core/parameters.hpp"
+#include "wire/frame.hpp"
+#include "wire/startup.hpp"
+
+namespace pgsluice::core {
+
+/// Unpredictable bytes, from the driver (tests bring their own).
+class random_source {
+public:
+    virtual ~random_source() = default;
+    virtual std::string bytes(std::size_t count) = 0;
+};
+
+/// What the machines of one worker share. The settings are exchanged by a reload; the rest stays for the process.
+struct environment {
+    std::shared_ptr<const config::settings> settings;
+    std::shared_ptr<const tracked_names> names;
+    random_source *random = nullptr;
+    std::string mock_key;  ///< one for the process: makes what unknown users are shown stable
+};
+
+/// The key a CancelRequest shows.
+struct shown_key {
+    std::uint32_t pid = 0;
+    std::string secret;
+};
+
+class client_login {
+public:
+    explicit client_login(const environment &env) : env_(env) {}
+
+    /// Returns the bytes taken. Sets fx.client to admit, join, cancel or close when that point is reached.
+    std::size_t on_bytes(std::string_view bytes, effects &);
+    /// A place under max_client_conn was given: the authentication begins.
+    void on_admitted(effects &);
+
+    const std::string &user() const { return user_; }
+    const std::string &database() const { return database_; }
+    /// Tracked parameters the client asked for.
+    const std::vector<std::pair<std::size_t, std::string>> &parameters() const { return parameters_; }
+    const shown_key &cancel() const { return cancel_; }
+    bool has_credential() const { return credential_ != nullptr; }
+    /// After a SCRAM login with a stored verifier: the keys for pass-through, and the verifier they belong to.
+    const std::optional<auth::scram_keys> &keys() const { return keys_; }
+    const std::string &application_name() const { return application_name_; }
+
+private:
+    enum class stage : std::uint8_t { startup, admission, cleartext, md5, sasl_first, sasl_final, done };
+
+    std::size_t on_startup(std::string_view bytes, effects &);
+    void read_startup(const wire::startup_packet &, effects &);
+    bool take_parameter(std::string_view name, std::string_view value, bool in_options, effects &);
+    void on_password(std::string_view body, effects &);
+    void on_sasl_first(std::string_view body, effects &);
+    void on_sasl_final(std::string_view body, effects &);
+    bool right_cleartext(std::string_view password) const;
+    void begin_sasl(effects &);
+    void accept(effects &fx) {
+        stage_ = stage::done;
+        fx.client = client_next::join;
+    }
+    void refuse(refusal, effects &, std::string_view argument = {});
+
+    const environment &env_;
+    stage stage_ = stage::startup;
+    bool ssl_seen_ = false, gssenc_seen_ = false;
+    std::string user_, database_, application_name_;
+    std::vector<std::pair<std::size_t, std::string>> parameters_;
+    std::vector<std::string> unknown_protocol_options_;
+    bool newer_minor_ = false;
+    shown_key cancel_;
+    std::shared_ptr<const config::settings> settings_;  ///< those under which this login began
+    const auth::credential *credential_ = nullptr;      ///< in settings_; null for an unknown user
+    std::string salt_;
+    std::optional<auth::scram_server> scram_;
+    std::optional<auth::scram_keys> keys_;
+};
+
+/// Reads libpq's "options": -c name=value, -cname=value, --name=value; a backslash takes the next byte as it is.
+/// Nothing when there is anything else in it. Source: PostgreSQL manual, "The PostgreSQL options parameter".
+std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(std::string_view text);
+
+}  // namespace pgsluice::core

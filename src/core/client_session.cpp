@@ -1,0 +1,497 @@
+// The client machine: welcome, the link to a server, what each request needs, and every deadline.
+#include "core/client_session.hpp"
+
+#include <algorithm>
+
+#include "wire/backend.hpp"
+#include "wire/error_response.hpp"
+#include "wire/frontend.hpp"
+#include "wire/reader.hpp"
+
+namespace pgsluice::core {
+
+namespace backend = wire::backend;
+namespace frontend = wire::frontend;
+using base::deadline_after;
+using base::time_point;
+
+namespace {
+
+/// Names at the head of Parse, Bind, Describe and Close; PostgreSQL cuts at 63 bytes what SQL can reach.
+constexpr std::size_t names_max_bytes = 32 * 1024;
+/// A pipeline this deep stops reading from its client until the server has answered some of it.
+constexpr std::size_t owed_max = 1 << 14;
+
+/// What PostgreSQL drops, type by type, between an error and the Sync.
+bool is_request(char type) {
+    constexpr std::string_view all{"BCDEFHPQcdf"};
+    return all.find(type) != std::string_view::npos;
+}
+
+}  // namespace
+
+const char *to_string(client_state state) {
+    switch (state) {
+        case client_state::login:
+            return "login";
+        case client_state::joining:
+            return "login";
+        case client_state::idle:
+            return "idle";
+        case client_state::waiting:
+            return "waiting";
+        case client_state::preparing:
+        case client_state::active:
+            return "active";
+        case client_state::closing:
+            return "closing";
+    }
+    return "?";
+}
+
+client_session::client_session(base::client_id id, const environment &env, time_point now)
+    : env_(env), id_(id), login_(std::make_unique<client_login>(env)), since_(now) {}
+
+// ---- from the first byte to the welcome ----
+
+std::size_t client_session::on_bytes(std::string_view bytes, time_point now, effects &fx) {
+    switch (state_) {
+        case client_state::login: {
+            const auto used = login_->on_bytes(bytes, fx);
+            if (fx.client == client_next::close || fx.client == client_next::cancel) state_ = client_state::closing;
+            return used;
+        }
+        case client_state::idle:
+        case client_state::active:
+            return relay(bytes, now, fx);
+        case client_state::joining:
+        case client_state::waiting:
+        case client_state::preparing:
+            return 0;
+        case client_state::closing:
+            return bytes.size();
+    }
+    return bytes.size();
+}
+
+void client_session::on_joined(shared_route route, time_point) {
+    route_ = std::move(route);
+    state_ = client_state::joining;  // since_ stays: client_login_timeout covers the wait for the first server
+}
+
+void client_session::on_welcome(const welcome &greeting, cancel_key key, time_point now, effects &fx) {
+    auto own = std::make_shared<parameter_set>(*greeting.tracked);
+    for (const auto &[place, value] : login_->parameters()) {
+        if (!own->known(place) || own->value(place) != value) own->ask(place, value);
+    }
+    fx.to_client.make([&](std::string &out) {
+        backend::append_authentication(out, backend::authentication_code::ok);
+        for (const auto &[name, value] : greeting.fixed) backend::append_parameter_status(out, name, value);
+        for (std::size_t i = 0; i < own->size(); ++i) {
+            if (greeting.tracked->known(i)) backend::append_parameter_status(out, (*env_.names)[i], own->value(i));
+        }
+        std::string secret;
+        for (unsigned i = 0; i < 4; ++i) secret += static_cast<char>(key.secret >> (24 - 8 * i));
+        backend::append_backend_key_data(out, key.pid, secret);
+        backend::append_ready_for_query(out, backend::status_idle);
+    });
+    // Most clients ask for nothing of their own, and share the pool's set.
+    parameters_ = *own == *greeting.tracked ? greeting.tracked : std::move(own);
+    login_.reset();
+    enter(client_state::idle, now);
+    fx.client = client_next::resume;
+}
+
+void client_session::close_with(refusal why, effects &fx, std::string_view argument) {
+    // In the middle of a server's message a text of ours would be read as part of it.
+    if (server_ == nullptr || !server_->relaying_message()) {
+        fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
+    }
+    if (fx.why.empty()) fx.why = words(why, argument).message;
+    fx.client = client_next::close;
+    state_ = client_state::closing;
+}
+
+void client_session::on_refused(refusal why, std::string_view argument, effects &fx) {
+    close_with(why, fx, argument);
+}
+
+void client_session::on_server_refused(const login_error &error, effects &fx) {
+    fx.to_client.make([&](std::string &out) {
+        wire::append_error_response(out, {"FATAL", error.sqlstate, error.message, "", ""});
+    });
+    fx.why = "server login failed";
+    fx.client = client_next::close;
+    state_ = client_state::closing;
+}
+
+// ---- the link ----
+
+void client_session::on_granted(server_session &server, time_point now, effects &fx) {
+    server_ = &server;
+    server.link(*this);
+    phase_ = link_phase::quiet;
+    rounds_ = server.rounds();
+    transaction_since_ = now;
+    parse_in_batch_ = false;
+    notified_ = false;
+    enter(client_state::active, now);
+    fx.client = client_next::resume;
+    if (server.parameters() == parameters_) return;
+    const auto change = change_parameters(*env_.names, *server.parameters(), *parameters_);
+    if (change.queries.empty()) {
+        parameters_ = server.parameters();
+        return;
+    }
+    for (const auto &sql : change.queries) server.run(errand::parameters, sql, fx);
+    // A value that no server has accepted yet may be refused: nothing of the client's goes out before the answer.
+    if (!change.confirmed) {
+        enter(client_state::preparing, now);
+        fx.client = client_next::none;
+    }
+}
+
+void client_session::on_parameters_applied(const server_session &server, effects &fx) {
+    // What the server made of our values is what the client has: it may spell them in its own way (utc, UTC).
+    const auto &theirs = *server.parameters();
+    for (std::size_t i = 0; i < theirs.size(); ++i) {
+        if (!theirs.known(i) || !parameters_->known(i) || theirs.value(i) == parameters_->value(i)) continue;
+        fx.to_client.make(
+            [&](std::string &out) { backend::append_parameter_status(out, (*env_.names)[i], theirs.value(i)); });
+    }
+    parameters_ = server.parameters();
+    if (state_ == client_state::preparing) {
+        state_ = client_state::active;
+        fx.client = client_next::resume;
+    }
+}
+
+void client_session::on_parameter_report(const parameter_set &server, std::string_view name) {
+    const int place = env_.names->find(name);
+    if (place == tracked_names::none) return;
+    const auto i = static_cast<std::size_t>(place);
+    auto fresh = std::make_shared<parameter_set>(*parameters_);
+    fresh->report(i, server.value(i));
+    parameters_ = std::move(fresh);
+}
+
+void client_session::on_released(time_point now) {
+    if (server_ != nullptr && *server_->parameters() == *parameters_) parameters_ = server_->parameters();
+    server_ = nullptr;
+    phase_ = link_phase::quiet;
+    transaction_since_ = base::never;
+    stalled_ = false;
+    enter(client_state::idle, now);
+}
+
+void client_session::on_server_lost(bool mid_message, effects &fx) {
+    server_ = nullptr;
+    if (state_ == client_state::closing) return;
+    if (mid_message) {
+        fx.client = client_next::close;
+        state_ = client_state::closing;
+    } else {
+        close_with(refusal::server_gone, fx);
+    }
+}
+
+void client_session::on_progress(time_point now, effects &fx) {
+    if (server_ == nullptr || state_ != client_state::active) return;
+    const auto &owed = server_->owed();
+    const auto next = owed.owed() > 0 || owed.batch_open()        ? link_phase::running
+                      : server_->status() != backend::status_idle ? link_phase::in_transaction
+                                                                  : link_phase::quiet;
+    const bool answered = server_->rounds() != rounds_;
+    rounds_ = server_->rounds();
+    if (next != phase_ || answered) {
+        phase_ = next;
+        since_ = now;
+    }
+    // In a pipeline one transaction follows the other without a pause.
+    if (answered && server_->status() == backend::status_idle) transaction_since_ = now;
+    if (next == link_phase::quiet) transaction_since_ = base::never;
+    if (stalled_ && fx.client == client_next::none) {  // tries again; it stalls again when it must
+        stalled_ = false;
+        fx.client = client_next::resume;
+    }
+}
+
+// ---- requests ----
+
+std::size_t client_session::relay(std::string_view bytes, time_point now, effects &fx) {
+    std::size_t used = 0;
+    while (used < bytes.size()) {
+        const auto rest = bytes.substr(used);
+        if (body_left_ > 0) {
+            const auto part = rest.substr(0, body_left_);
+            if (body_forward_) fx.to_server.view(part);
+            body_left_ -= part.size();
+            used += part.size();
+            if (body_forward_ && body_left_ == 0 && server_ != nullptr) server_->set_upload_open(false);
+            continue;
+        }
+        if (stalled_) break;
+        wire::frame message;
+        const auto read = wire::read_frame(rest, message);
+        if (read == wire::framing::need_header) break;
+        if (read == wire::framing::bad_length) {
+            close_with(refusal::protocol_violation, fx, "A message has an impossible length.");
+            return bytes.size();
+        }
+        if (message.body_bytes > route_->max_packet_size) {
+            close_with(refusal::message_too_long, fx);
+            return bytes.size();
+        }
+        const auto decision = on_frame(message, now, fx);
+        if (decision == verdict::need_more) break;
+        if (decision == verdict::stop) return state_ == client_state::closing ? bytes.size() : used;
+        body_forward_ = decision == verdict::forward;
+        if (body_forward_) fx.to_server.view(rest.substr(0, message.here_bytes()));
+        used += message.here_bytes();
+        body_left_ = message.missing_bytes();
+        if (body_forward_) server_->set_upload_open(body_left_ > 0);
+    }
+    // Late data of a COPY whose server has answered everything already was the last that kept it here.
+    if (server_ != nullptr && fx.server == server_next::none && server_->releasable()) fx.server = server_next::release;
+    return used;
+}
+
+client_session::verdict client_session::on_frame(const wire::frame &message, time_point now, effects &fx) {
+    if (message.type == frontend::terminate) {
+        fx.client = client_next::close;
+        state_ = client_state::closing;
+        return verdict::stop;
+    }
+    if (message.type == frontend::sync) return on_sync(now, fx);
+    if (skip_to_sync_ && is_request(message.type)) return verdict::drop;
+    switch (message.type) {
+        case frontend::query:
+            return on_request(message, request::query, now, fx);
+        case frontend::function_call:
+            return on_request(message, request::function_call, now, fx);
+        case frontend::execute:
+            return on_request(message, request::execute, now, fx);
+        case frontend::parse:
+            return on_request(message, request::parse, now, fx);
+        case frontend::bind:
+            return on_request(message, request::bind, now, fx);
+        case frontend::describe:
+            return on_request(message, request::describe, now, fx);
+        case frontend::close:
+            return on_request(message, request::close, now, fx);
+        case frontend::flush:
+            return server_ != nullptr ? verdict::forward : verdict::drop;
+        case frontend::copy_data:
+        case frontend::copy_done:
+        case frontend::copy_fail:
+            // The rest of a COPY whose server has reported an error and gone back: PostgreSQL drops it as well.
+            if (server_ == nullptr) return verdict::drop;
+            if (message.type == frontend::copy_data) return verdict::forward;
+            // Nothing is owed for these, so waiting would not help against a client that sends them without end.
+            if (server_->owed().owed() >= owed_max) {
+                close_with(refusal::protocol_violation, fx, "Too many ends of a COPY.");
+                return verdict::stop;
+            }
+            server_->owed().sent(request::copy_end, asker::client);
+            return verdict::forward;
+        default:
+            close_with(refusal::protocol_violation, fx, "The client sent a message of unknown type.");
+            return verdict::stop;
+    }
+}
+
+client_session::verdict client_session::on_sync(time_point now, effects &fx) {
+    if (skip_to_sync_ || server_ == nullptr) {
+        // Nothing of this batch went to a server: what PostgreSQL would answer is known.
+        skip_to_sync_ = false;
+        fx.to_client.make([](std::string &out) { backend::append_ready_for_query(out, backend::status_idle); });
+        return verdict::drop;
+    }
+    if (server_->owed().owed() >= owed_max) {
+        stalled_ = true;
+        return verdict::stop;
+    }
+    return forwarded(request::sync, now);
+}
+
+client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
+                                                   effects &fx) {
+    const bool has_names =
+        what == request::parse || what == request::bind || what == request::describe || what == request::close;
+    if (has_names && !session_mode()) {
+        const auto decision = on_named(message, what, fx);
+        if (decision != verdict::forward) return decision;
+    }
+    if (server_ == nullptr) {
+        enter(client_state::waiting, now);
+        fx.client = client_next::want;
+        return verdict::stop;
+    }
+    if (server_->owed().owed() >= owed_max) {
+        stalled_ = true;
+        return verdict::stop;
+    }
+    return forwarded(what, now);
+}
+
+client_session::verdict client_session::forwarded(request what, time_point now) {
+    server_->owed().sent(what, asker::client);
+    if (what == request::parse) parse_in_batch_ = true;
+    if (what == request::sync || what == request::query) parse_in_batch_ = false;
+    if (phase_ != link_phase::running) {
+        if (transaction_since_ == base::never) transaction_since_ = now;
+        phase_ = link_phase::running;
+        since_ = now;
+    }
+    return verdict::forward;
+}
+
+/// Outside session mode a statement's name means nothing on the next server. Unnamed ones pass, as long as what is
+/// bound is sure to be this client's own.
+client_session::verdict client_session::on_named(const wire::frame &message, request what, effects &fx) {
+    wire::reader in(message.body);
+    std::string_view statement;
+    bool of_statement = true;
+    switch (what) {
+        case request::parse:
+            statement = in.cstring();
+            break;
+        case request::bind:
+            in.cstring();  // the portal
+            statement = in.cstring();
+            break;
+        default:
+            of_statement = in.byte() == 'S';
+            statement = in.cstring();
+            break;
+    }
+    if (!in.ok()) {
+        if (message.whole()) {
+            close_with(refusal::protocol_violation, fx, "A message's string has no end.");
+            return verdict::stop;
+        }
+        if (message.body.size() <= names_max_bytes) return verdict::need_more;
+        close_with(refusal::head_too_long, fx);
+        return verdict::stop;
+    }
+    if (!of_statement) return verdict::forward;
+    if (!statement.empty()) return refuse_statement(fx);
+    const bool uses = what == request::bind || what == request::describe;
+    if (!uses || server_ == nullptr || parse_in_batch_ || server_->unnamed_owner() == id_.value)
+        return verdict::forward;
+    if (server_->owed().doubtful()) return refuse_statement(fx);  // nothing of ours may be put in between any more
+    if (server_->owed().parse_owed()) {  // ours, of an earlier batch: whether it is there its answer will tell
+        stalled_ = true;
+        return verdict::stop;
+    }
+    // Another client's statement may be there: take it away, and PostgreSQL itself answers that there is none.
+    fx.to_server.make([](std::string &out) { wire::writer(out, frontend::close).u8('S').u8(0).finish(); });
+    server_->owed().sent(request::close, asker::pooler);
+    return verdict::forward;
+}
+
+client_session::verdict client_session::refuse_statement(effects &fx) {
+    if (server_ != nullptr) {
+        // Part of the batch or transaction is with the server: an ERROR of ours would leave the two at odds.
+        if (!server_->relaying_message()) {
+            fx.to_client.make([](std::string &out) {
+                const auto text = words(refusal::prepared_unsupported);
+                wire::append_error_response(out, {"FATAL", text.sqlstate, text.message, text.detail, text.hint});
+            });
+        }
+        fx.client = client_next::close;
+        state_ = client_state::closing;
+        return verdict::stop;
+    }
+    fx.to_client.make([](std::string &out) { append_refusal(out, refusal::prepared_unsupported); });
+    skip_to_sync_ = true;
+    return verdict::drop;
+}
+
+bool client_session::on_cancel_waiting(std::string_view bytes, std::size_t &taken, time_point now, effects &fx) {
+    wire::frame message;
+    if (state_ != client_state::waiting || wire::read_frame(bytes, message) != wire::framing::ok) return false;
+    fx.to_client.make([&](std::string &out) {
+        append_refusal(out, refusal::canceled);
+        if (message.type == frontend::query || message.type == frontend::function_call) {
+            backend::append_ready_for_query(out, backend::status_idle);
+        }
+    });
+    skip_to_sync_ = message.type != frontend::query && message.type != frontend::function_call;
+    taken = message.here_bytes();
+    body_left_ = message.missing_bytes();
+    body_forward_ = false;
+    enter(client_state::idle, now);
+    fx.client = client_next::resume;
+    return true;
+}
+
+// ---- time ----
+
+time_point client_session::deadline() const {
+    if (state_ == client_state::login || state_ == client_state::joining) {
+        const auto timeout = route_ ? route_->client_login_timeout : env_.settings->global.client_login_timeout;
+        return deadline_after(since_, timeout);
+    }
+    if (!route_) return base::never;
+    const auto &limits = route_->limits;
+    switch (state_) {
+        case client_state::idle:
+            return deadline_after(since_, limits.client_idle_timeout);
+        case client_state::waiting: {
+            auto due = std::min(deadline_after(since_, limits.query_wait_timeout),
+                                deadline_after(since_, limits.query_timeout));
+            if (!notified_) due = std::min(due, deadline_after(since_, route_->query_wait_notify));
+            return due;
+        }
+        case client_state::preparing:
+            return deadline_after(since_, limits.query_timeout);
+        case client_state::active: {
+            auto due = transaction_since_ == base::never
+                           ? base::never
+                           : deadline_after(transaction_since_, limits.transaction_timeout);
+            switch (phase_) {
+                case link_phase::running:
+                    return std::min(due, deadline_after(since_, limits.query_timeout));
+                case link_phase::in_transaction:
+                    return std::min(due, deadline_after(since_, limits.idle_transaction_timeout));
+                case link_phase::quiet:
+                    return deadline_after(since_, limits.client_idle_timeout);
+            }
+            return due;
+        }
+        default:
+            return base::never;
+    }
+}
+
+void client_session::on_deadline(time_point now, effects &fx) {
+    if (now < deadline()) return;
+    const auto passed = [&](time_point start, base::duration length) { return now >= deadline_after(start, length); };
+    switch (state_) {
+        case client_state::login:
+            return close_with(refusal::login_timeout, fx);
+        case client_state::joining:
+            return close_with(refusal::login_timeout_server_down, fx);
+        case client_state::idle:
+            return close_with(refusal::client_idle_timeout, fx);
+        case client_state::waiting:
+            if (passed(since_, route_->limits.query_wait_timeout)) return close_with(refusal::query_wait_timeout, fx);
+            if (passed(since_, route_->limits.query_timeout)) return close_with(refusal::query_timeout_waiting, fx);
+            notified_ = true;
+            return fx.to_client.make([](std::string &out) { append_queued_notice(out); });
+        case client_state::preparing:
+            return close_with(refusal::query_timeout, fx);
+        case client_state::active:
+            if (transaction_since_ != base::never && passed(transaction_since_, route_->limits.transaction_timeout)) {
+                return close_with(refusal::transaction_timeout, fx);
+            }
+            if (phase_ == link_phase::running) return close_with(refusal::query_timeout, fx);
+            if (phase_ == link_phase::in_transaction) return close_with(refusal::idle_transaction_timeout, fx);
+            return close_with(refusal::client_idle_timeout, fx);
+        case client_state::closing:
+            return;
+    }
+}
+
+}  // namespace pgsluice::core

@@ -1,0 +1,50 @@
+// What a session machine asks of its driver after one event: bytes to send each way and the one thing to do next.
+// The driver sends, does what `client` and `server` name, and decides nothing. One per worker, reused; never shared.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/errors.hpp"
+#include "core/outbox.hpp"
+
+namespace pgsluice::core {
+
+/// What a client's machine needs done.
+enum class client_next : std::uint8_t {
+    none,
+    admit,   ///< the startup packet is good: ask the ledger for a place under max_client_conn
+    join,    ///< logged in: ask the ledger for its pool and the welcome
+    want,    ///< has a request: ask the ledger for a server
+    cancel,  ///< this connection is a CancelRequest: look its key up, then close
+    resume,  ///< what the machine waited for is done: give it the bytes it has not taken yet
+    close,   ///< send what is in the outbox, then close
+};
+
+/// What a server's machine needs done.
+enum class server_next : std::uint8_t {
+    none,
+    logged_in,     ///< ready for its first client
+    login_failed,  ///< see server_session::login_error()
+    errand_done,   ///< the check or reset query succeeded
+    release,       ///< the transaction is over and the proof holds: give it back
+    lose,          ///< close it; a linked client is told server_gone unless `client` says otherwise
+};
+
+struct effects {
+    outbox to_client;
+    outbox to_server;
+    client_next client = client_next::none;
+    server_next server = server_next::none;
+    std::string why;  ///< reason for the log when something closes: PgBouncer's words
+
+    void clear() {
+        to_client.clear();
+        to_server.clear();
+        client = client_next::none;
+        server = server_next::none;
+        why.clear();
+    }
+};
+
+}  // namespace pgsluice::core

@@ -1,0 +1,164 @@
+// The table of texts. One row an error; a test holds it against the list of PgBouncer's.
+#include "core/errors.hpp"
+
+#include <array>
+
+#include "wire/error_response.hpp"
+
+namespace pgsluice::core {
+
+namespace {
+
+constexpr std::string_view fatal = "FATAL";
+constexpr std::string_view error = "ERROR";
+
+struct row {
+    refusal which;
+    std::string_view severity, sqlstate, message, detail, hint;
+};
+
+// In the order of the enum; checked by a test.
+constexpr std::array table{
+    row{refusal::none, fatal, "XX000", "no error", "", ""},
+    row{refusal::bad_startup_length, fatal, "08P01", "bad packet header: '%s'",
+        "The first packet has an impossible length.", "Connect with a PostgreSQL client, protocol 3."},
+    row{refusal::bad_startup_layout, fatal, "08P01", "invalid startup packet layout: expected terminator as last byte",
+        "", ""},
+    row{refusal::protocol_2, fatal, "0A000", "old V2 protocol not supported", "",
+        "Use a client that speaks protocol 3.0 or newer."},
+    row{refusal::bad_protocol, fatal, "0A000", "bad packet header: '%s'",
+        "The protocol version asked for does not exist.", "pgsluice speaks protocol 3.0."},
+    row{refusal::bad_cancel_request, fatal, "08P01", "bad cancel request", "", ""},
+    row{refusal::data_after_ssl_request, fatal, "08P01", "received unencrypted data after SSL request",
+        "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.", ""},
+    row{refusal::data_after_gssenc_request, fatal, "08P01", "received unencrypted data after GSSAPI encryption request",
+        "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.", ""},
+    row{refusal::startup_again, fatal, "08P01", "client re-sent startup pkt",
+        "At most one SSLRequest and one GSSENCRequest may come before the startup packet.", ""},
+    row{refusal::no_user, fatal, "28000", "no username supplied", "", "Name a user in the connection string."},
+    row{refusal::user_too_long, fatal, "28000", "username too long", "A user name has at most 127 bytes.", ""},
+    row{refusal::database_too_long, fatal, "3D000", "database name too long", "A database name has at most 63 bytes.",
+        ""},
+    row{refusal::unsupported_parameter, fatal, "0A000", "unsupported startup parameter: %s",
+        "Only parameters that can be kept for each client are accepted.",
+        "Add it to ignore_startup_parameters to have it ignored, or to track_extra_parameters when the server reports "
+        "it."},
+    row{refusal::unsupported_option_parameter, fatal, "0A000", "unsupported startup parameter in options: %s",
+        "Only parameters that can be kept for each client are accepted.",
+        "Add it to ignore_startup_parameters to have it ignored, or to track_extra_parameters when the server reports "
+        "it."},
+    row{refusal::bad_options, fatal, "0A000",
+        "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed", "", ""},
+    row{refusal::replication_unsupported, fatal, "0A000", "replication connections are not supported",
+        "This version pools ordinary connections only.", "Connect to the server directly for replication."},
+    row{refusal::bad_login_message, fatal, "08P01", "bad packet during login", "", ""},
+    row{refusal::password_failed, fatal, "28P01", "password authentication failed", "", ""},
+    row{refusal::sasl_failed, fatal, "28P01", "SASL authentication failed", "", ""},
+    row{refusal::sasl_mechanism, fatal, "08P01", "client selected an invalid SASL authentication mechanism", "", ""},
+    row{refusal::trust_failed, fatal, "28000", "\"trust\" authentication failed", "", ""},
+    row{refusal::empty_password, fatal, "28P01", "empty password returned by client", "", ""},
+    row{refusal::password_too_long, fatal, "08P01", "password too long", "", ""},
+    row{refusal::no_forced_user, fatal, "28000", "bouncer config error",
+        "auth_type = any needs a database entry with user=.", "Set user= for this database, or another auth_type."},
+    row{refusal::no_such_database, fatal, "3D000", "no such database: %s",
+        "[databases] has neither this name nor the wildcard *.", "Add the database to [databases] and reload."},
+    row{refusal::database_removed, fatal, "57P01", "database removed",
+        "A reload took this database out of [databases].", ""},
+    row{refusal::too_many_clients, fatal, "53300", "no more connections allowed (max_client_conn)",
+        "As many clients as max_client_conn allows are connected.", "Raise max_client_conn, or close idle clients."},
+    row{refusal::too_many_database_clients, fatal, "53300", "client connections exceeded (max_db_client_connections)",
+        "As many clients as max_db_client_connections allows are connected to this database.",
+        "Raise max_db_client_connections, or close idle clients."},
+    row{refusal::too_many_user_clients, fatal, "53300", "client connections exceeded (max_user_client_connections)",
+        "As many clients as max_user_client_connections allows are connected as this user.",
+        "Raise max_user_client_connections, or close idle clients."},
+    row{refusal::login_timeout, fatal, "57014", "client_login_timeout",
+        "The login took longer than client_login_timeout.", ""},
+    row{refusal::login_timeout_server_down, fatal, "08006", "client_login_timeout (server down)",
+        "No server of this pool could be reached within client_login_timeout.",
+        "See the log for why connecting fails."},
+    row{refusal::shutting_down, fatal, "57P01", "pooler is shutting down", "", "Connect again in a moment."},
+    row{refusal::server_login_failing, fatal, "08006",
+        "server login has been failing, cached error: %s (server_login_retry)",
+        "The pool has no working server; the next attempt follows after server_login_retry.", ""},
+    row{refusal::query_wait_timeout, fatal, "57014", "query_wait_timeout",
+        "No server of the pool became free within query_wait_timeout.",
+        "Raise pool_size (default_pool_size), shorten transactions, or raise query_wait_timeout."},
+    row{refusal::query_timeout, fatal, "57014", "query timeout", "The query ran longer than query_timeout.",
+        "Raise query_timeout, or make the query faster."},
+    row{refusal::query_timeout_waiting, fatal, "57014", "query_timeout",
+        "query_timeout passed while the query still waited for a server.",
+        "Raise pool_size (default_pool_size) or query_timeout."},
+    row{refusal::idle_transaction_timeout, fatal, "25P03", "idle transaction timeout",
+        "The client was idle inside a transaction for longer than idle_transaction_timeout.",
+        "Commit or roll back sooner, or raise idle_transaction_timeout."},
+    row{refusal::transaction_timeout, fatal, "25P04", "transaction timeout",
+        "The transaction lasted longer than transaction_timeout.",
+        "Make the transaction shorter, or raise transaction_timeout."},
+    row{refusal::client_idle_timeout, fatal, "57P05", "client_idle_timeout",
+        "The client sent nothing for client_idle_timeout.", "Connect again, or raise client_idle_timeout."},
+    row{refusal::server_shutting_down, fatal, "57P01", "server shutting down", "", "Connect again in a moment."},
+    row{refusal::statement_mode_transaction, fatal, "0A000", "transaction blocks not allowed in statement pooling mode",
+        "", "Set pool_mode = transaction for clients that use transactions."},
+    row{refusal::server_gone, fatal, "08006", "server conn crashed?",
+        "The server closed the connection in the middle of the work.",
+        "See the server's log; a transaction that was open is rolled back."},
+    row{refusal::invalid_server_parameter, fatal, "22023", "invalid server parameter",
+        "The server refused a parameter that this client set.", "Check the parameters in the connection string."},
+    row{refusal::protocol_violation, fatal, "08P01", "unknown pkt", "%s", ""},
+    row{refusal::message_too_long, fatal, "54000", "packet too long (max_packet_size)", "", "Raise max_packet_size."},
+    row{refusal::head_too_long, fatal, "54000", "statement or portal name too long", "A name may have at most 32 KiB.",
+        ""},
+    row{refusal::prepared_unsupported, error, "0A000", "named prepared statements are not available in this pool_mode",
+        "A named statement lives on one server, and the next transaction may run on another.",
+        "Use unnamed statements (for example prepareThreshold=0, or prepare_threshold=None), or pool_mode = session."},
+    row{refusal::canceled, error, "57014", "canceling statement due to user request",
+        "The query was still waiting for a server.", ""},
+    row{refusal::internal, fatal, "XX000", "internal error", "%s", "This is a bug in pgsluice: please report it."},
+};
+
+constexpr bool in_order() {
+    for (std::size_t i = 0; i < table.size(); ++i) {
+        if (static_cast<std::size_t>(table[i].which) != i) return false;
+    }
+    return true;
+}
+static_assert(in_order());
+static_assert(table.size() == static_cast<std::size_t>(refusal::internal) + 1);
+
+std::string put_in(std::string_view text, std::string_view argument) {
+    const auto at = text.find("%s");
+    if (at == std::string_view::npos) return std::string(text);
+    return std::string(text.substr(0, at)).append(argument).append(text.substr(at + 2));
+}
+
+const row &row_of(refusal which) {
+    return table[static_cast<std::size_t>(which)];
+}
+
+}  // namespace
+
+wording words(refusal which, std::string_view argument) {
+    const row &it = row_of(which);
+    return {it.severity, it.sqlstate, put_in(it.message, argument), put_in(it.detail, argument), it.hint};
+}
+
+void append_refusal(std::string &out, refusal which, std::string_view argument, std::string_view detail) {
+    const row &it = row_of(which);
+    const std::string message = put_in(it.message, argument);
+    const std::string own_detail = put_in(it.detail, argument);
+    wire::append_error_response(out,
+                                {it.severity, it.sqlstate, message, detail.empty() ? own_detail : detail, it.hint});
+}
+
+bool is_fatal(refusal which) {
+    return row_of(which).severity == fatal;
+}
+
+void append_queued_notice(std::string &out) {
+    wire::append_notice_response(
+        out, {"NOTICE", "00000", "No server connection available in postgres backend, client being queued",
+              "All servers of the pool are busy (query_wait_notify).", ""});
+}
+
+}  // namespace pgsluice::core

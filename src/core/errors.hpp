@@ -1,0 +1,84 @@
+// Every text a client may get from pgsluice itself, in one table: severity, SQLSTATE, message, DETAIL and HINT.
+// Messages are PgBouncer's word for word where it has one (clients match on them); SQLSTATEs are PostgreSQL's
+// (manual, Appendix A), 08P01 only for violations of the protocol. A server's own errors never pass through here.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace pgsluice::core {
+
+enum class refusal : std::uint8_t {
+    none,
+    // The first packet.
+    bad_startup_length,
+    bad_startup_layout,
+    protocol_2,
+    bad_protocol,  ///< argument: the packet's first bytes in hex
+    bad_cancel_request,
+    data_after_ssl_request,
+    data_after_gssenc_request,
+    startup_again,
+    no_user,
+    user_too_long,
+    database_too_long,
+    unsupported_parameter,         ///< argument: its name
+    unsupported_option_parameter,  ///< argument: its name
+    bad_options,
+    replication_unsupported,
+    // Login.
+    bad_login_message,
+    password_failed,
+    sasl_failed,
+    sasl_mechanism,
+    trust_failed,
+    empty_password,
+    password_too_long,
+    no_forced_user,
+    no_such_database,  ///< argument: its name
+    database_removed,
+    too_many_clients,
+    too_many_database_clients,
+    too_many_user_clients,
+    login_timeout,
+    login_timeout_server_down,
+    shutting_down,
+    server_login_failing,  ///< argument: the cached error
+    // A session.
+    query_wait_timeout,
+    query_timeout,
+    query_timeout_waiting,
+    idle_transaction_timeout,
+    transaction_timeout,
+    client_idle_timeout,
+    server_shutting_down,
+    statement_mode_transaction,
+    server_gone,
+    invalid_server_parameter,
+    protocol_violation,  ///< argument: what was wrong
+    message_too_long,
+    head_too_long,
+    prepared_unsupported,
+    canceled,
+    internal,
+};
+
+/// One row of the table, with the argument put in where the text has %s.
+struct wording {
+    std::string_view severity;
+    std::string_view sqlstate;
+    std::string message;
+    std::string detail;
+    std::string_view hint;
+};
+
+wording words(refusal, std::string_view argument = {});
+/// The ErrorResponse for it; `detail` replaces the table's when given.
+void append_refusal(std::string &out, refusal, std::string_view argument = {}, std::string_view detail = {});
+/// True when the connection ends with it (severity FATAL).
+bool is_fatal(refusal);
+/// The NOTICE of query_wait_notify.
+void append_queued_notice(std::string &out);
+
+}  // namespace pgsluice::core

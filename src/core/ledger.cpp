@@ -1,0 +1,249 @@
+// The ledger's view of clients: places, joining a pool, asking for servers, leaving.
+#include "core/ledger.hpp"
+
+#include <algorithm>
+
+#include "core/pool.hpp"
+
+namespace pgsluice::core {
+
+using base::time_point;
+
+ledger::ledger(std::shared_ptr<const config::settings> settings, std::uint32_t workers)
+    : settings_(std::move(settings)), workers_(workers) {
+    make_forced_pools();
+}
+
+ledger::~ledger() {
+    // Seats unhook themselves; the lists in the pools must outlive them.
+    for (auto &it : pools_) {
+        it->joining.clear();
+        for (auto &list : it->waiting) list.clear();
+    }
+}
+
+client_seat *ledger::connected(base::worker_index worker, void *owner) {
+    auto seat = std::make_unique<client_seat>();
+    seat->id = {++last_id_};
+    seat->worker = worker;
+    seat->owner = owner;
+    auto *const it = seat.get();
+    clients_.emplace(it->id, std::move(seat));
+    return it;
+}
+
+refusal ledger::admit(client_seat &seat) {
+    if (shutting_down_) return refusal::shutting_down;
+    if (admitted_ >= static_cast<std::size_t>(settings_->global.max_client_conn)) return refusal::too_many_clients;
+    seat.admitted = true;
+    ++admitted_;
+    return refusal::none;
+}
+
+refusal ledger::check_client_limits(const client_seat &seat) const {
+    const auto full = [](int limit, int count) { return limit > 0 && count >= limit; };
+    const auto &limits = seat.route->limits;
+    if (full(limits.max_db_client_connections, seat.database->clients)) return refusal::too_many_database_clients;
+    if (full(limits.max_user_client_connections, seat.user->clients)) return refusal::too_many_user_clients;
+    return refusal::none;
+}
+
+ledger::joined ledger::join(client_seat &seat, const std::string &database, const std::string &user,
+                            const std::optional<auth::scram_keys> &keys, time_point now, orders &out) {
+    if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
+    const auto *entry = settings_->find_database(database);
+    if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
+    if (settings_->global.auth_type == config::auth_type::any && !entry->user)
+        return {refusal::no_forced_user, {}, {}, {}};
+    if (keys) {
+        const auto credential = settings_->credentials.find(user);
+        if (credential != settings_->credentials.end()) pass_through_[user] = {credential->second.text, *keys};
+    }
+    seat.route = route_of(*entry, database, user);
+    const auto count = [](auto &all, const std::string &name) {
+        auto &it = all[name];
+        if (!it) it = std::make_unique<typename std::decay_t<decltype(it)>::element_type>();
+        return it.get();
+    };
+    seat.database = count(databases_, database);
+    seat.user = count(users_, user);
+    if (const auto why = check_client_limits(seat); why != refusal::none) {
+        seat.database = nullptr;
+        seat.user = nullptr;
+        return {why, {}, {}, {}};
+    }
+    ++seat.database->clients;
+    ++seat.user->clients;
+    seat.at = pools_[seat.route->pool].get();
+    auto &pool = *seat.at;
+    ++pool.clients;
+    if (pool.greeting) return {refusal::none, {}, pool.greeting, seat.route};
+    const bool too_early = pool.failing && now < pool.failed_at + pool.settings->server_login_retry;
+    if (too_early && !pool.working()) return {refusal::server_login_failing, pool.error.message, {}, {}};
+    seat.joining = true;
+    seat.waiting_since = now;
+    pool.joining.push_back(seat);
+    serve(pool, now, out);
+    return {refusal::none, {}, {}, seat.route};
+}
+
+bool ledger::give_key(client_seat &seat, cancel_key key) {
+    if (key.pid == 0 || !keys_.emplace(key.pid, &seat).second) return false;
+    seat.key = key;
+    return true;
+}
+
+std::optional<ledger::owner_of_key> ledger::find_key(cancel_key key) const {
+    // The pid is no secret (PostgreSQL shows it): it may decide how long the look-up takes. The secret may not.
+    const auto it = keys_.find(key.pid);
+    const cancel_key none;
+    const auto &have = it == keys_.end() ? none.secret : it->second->key.secret;
+    const bool same = CRYPTO_memcmp(&have, &key.secret, sizeof have) == 0;
+    if (!same || it == keys_.end()) return std::nullopt;
+    return owner_of_key{it->second->id, it->second->worker};
+}
+
+void ledger::leave(client_seat &seat, orders &) {
+    if (seat.at != nullptr) {
+        if (seat.waiting) dequeue(seat);
+        if (seat.joining) seat.at->joining.erase(seat.at->joining.iterator_to(seat));
+        // A server on its way to us will find nobody, and serve the next one.
+        if (seat.linked != nullptr) unlink(*seat.linked);
+        --seat.at->clients;
+    }
+    if (seat.database != nullptr) --seat.database->clients;
+    if (seat.user != nullptr) --seat.user->clients;
+    if (seat.admitted) --admitted_;
+    if (seat.key.pid != 0) keys_.erase(seat.key.pid);
+    clients_.erase(seat.id);
+}
+
+// ---- the queue ----
+
+void ledger::enqueue(pool_entry &pool, client_seat &seat) {
+    auto &list = pool.waiting[seat.worker];
+    // Nearly always at the end; one that lost the server promised to it takes up its old place.
+    auto at = list.end();
+    while (at != list.begin() && std::prev(at)->ticket > seat.ticket) --at;
+    list.insert(at, seat);
+    seat.waiting = true;
+    ++pool.waiting_count;
+}
+
+void ledger::dequeue(client_seat &seat) {
+    auto &list = seat.at->waiting[seat.worker];
+    list.erase(list.iterator_to(seat));
+    seat.waiting = false;
+    --seat.at->waiting_count;
+}
+
+client_seat *ledger::first_waiter(const pool_entry &pool) const {
+    const client_seat *first = nullptr;
+    if (pool.waiting_count > 0) {
+        for (const auto &list : pool.waiting) {
+            if (!list.empty() && (first == nullptr || list.front().ticket < first->ticket)) first = &list.front();
+        }
+    }
+    return const_cast<client_seat *>(first);
+}
+
+client_seat *ledger::next_waiter(const pool_entry &pool, base::worker_index worker) const {
+    auto *const first = first_waiter(pool);
+    if (first == nullptr || pool.waiting[worker].empty()) return first;
+    const auto &own = pool.waiting[worker].front();
+    return own.ticket - first->ticket <= locality_bound ? const_cast<client_seat *>(&own) : first;
+}
+
+/// True when it has been idle for so long that the server may have gone without a word.
+bool ledger::needs_check(const server_seat &server, time_point now) {
+    const auto &settings = *server.at->settings;
+    return !settings.server_check_query.empty() && now >= server.idle_since + settings.server_check_delay;
+}
+
+/// The idle server for a client of `worker`: one of that worker if it can, and one that needs no check first if any
+/// does not. Within a worker's list the last one used, so that a surplus grows old.
+server_seat *ledger::pick_idle(const pool_entry &pool, base::worker_index worker, time_point now) const {
+    const auto best_of = [&](const std::vector<server_seat *> &list) -> server_seat * {
+        if (list.empty()) return nullptr;
+        if (pool.settings->server_round_robin && !needs_check(*list.front(), now)) return list.front();
+        return list.back();
+    };
+    auto *best = best_of(pool.idle[worker]);
+    if (best != nullptr && !needs_check(*best, now)) return best;
+    std::size_t most = 0;
+    bool fresh = false;
+    for (const auto &list : pool.idle) {
+        auto *const other = best_of(list);
+        if (other == nullptr) continue;
+        const bool is_fresh = !needs_check(*other, now);
+        const bool better = is_fresh != fresh ? is_fresh : list.size() > most && (fresh || pool.idle[worker].empty());
+        if (!better) continue;
+        best = other;
+        fresh = is_fresh;
+        most = list.size();
+    }
+    return best;
+}
+
+void ledger::grant(server_seat &server, client_seat &client) {
+    if (client.linked != nullptr) unlink(*client.linked);
+    if (server.where == server_place::idle) from_idle(server);
+    server.where = server_place::active;
+    server.client = &client;
+    server.used = true;
+    client.linked = &server;
+}
+
+void ledger::unlink(server_seat &server) {
+    if (server.client == nullptr) return;
+    server.client->linked = nullptr;
+    server.client->promised = nullptr;
+    server.client = nullptr;
+}
+
+void ledger::order_move(server_seat &server, client_seat &client, orders &out) {
+    client.promised = &server;
+    out.push_back({.what = order::kind::move,
+                   .worker = server.worker,
+                   .client = client.id,
+                   .server = server.id,
+                   .to = client.worker});
+}
+
+void ledger::order_check(server_seat &server, orders &out) {
+    from_idle(server);
+    server.where = server_place::tested;
+    ++server.at->coming;
+    out.push_back({.what = order::kind::check, .worker = server.worker, .server = server.id});
+}
+
+server_seat *ledger::want(client_seat &seat, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    seat.ticket = pool.next_ticket++;
+    seat.waiting_since = now;
+    if (refuse_waiters_) {
+        out.push_back({.what = order::kind::refuse,
+                       .worker = seat.worker,
+                       .client = seat.id,
+                       .refused = refusal::server_shutting_down});
+        return nullptr;
+    }
+    // An idle server while others wait can only be one that they can not have yet: then we wait too.
+    auto *const server = paused_ || pool.waiting_count > 0 ? nullptr : pick_idle(pool, seat.worker, now);
+    if (server == nullptr || needs_check(*server, now)) {
+        enqueue(pool, seat);
+        serve(pool, now, out);
+        return nullptr;
+    }
+    grant(*server, seat);
+    if (server->worker == seat.worker) return server;
+    order_move(*server, seat, out);
+    return nullptr;
+}
+
+void ledger::stop_wanting(client_seat &seat) {
+    if (seat.waiting) dequeue(seat);
+    if (seat.promised != nullptr) unlink(*seat.promised);
+}
+
+}  // namespace pgsluice::core

@@ -1,0 +1,201 @@
+// The one account of clients, servers and who waits for what: every limit is decided and every slot counted here, in
+// one step, for all workers. It holds ids and numbers, never sockets; it gives orders and does nothing itself. It knows
+// no lock: net/ calls it under one short mutex (every method), the simulation calls it without. Sources: PgBouncer
+// documentation (pool sizes, timeouts, PAUSE); design: fairness and locality below.
+//
+// Who gets a server: clients in the order in which they asked. A server that is released goes to the longest waiter;
+// one on the same worker may go first only if at most `locality_bound` clients asked between the two. Idle servers are
+// taken last in, first out; of the own worker first, else one moves over, so nobody waits beside an idle server.
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/time.hpp"
+#include "core/orders.hpp"
+#include "core/route.hpp"
+#include "core/server_session.hpp"
+
+namespace pgsluice::core {
+
+struct pool_entry;
+struct database_count;
+struct user_count;
+struct server_seat;
+
+/// A client's place in the account. The driver keeps the pointer and gives it back by leave().
+struct client_seat : boost::intrusive::list_base_hook<> {
+    base::client_id id;
+    base::worker_index worker = 0;
+    void *owner = nullptr;     ///< the driver's object; only its worker may look behind it
+    pool_entry *at = nullptr;  ///< after join()
+    database_count *database = nullptr;
+    user_count *user = nullptr;
+    shared_route route;
+    cancel_key key;
+    std::uint64_t ticket = 0;  ///< order of asking, within the pool
+    base::time_point waiting_since;
+    server_seat *linked = nullptr;    ///< the server that is ours
+    server_seat *promised = nullptr;  ///< the same, while it is on its way from another worker
+    bool admitted = false, waiting = false, joining = false;
+};
+
+enum class server_place : std::uint8_t { opening, idle, active, tested, closing };
+
+/// A server's place in the account: from the order to open it until closed().
+struct server_seat {
+    base::server_id id;
+    base::worker_index worker = 0;
+    void *owner = nullptr;  ///< as in client_seat
+    pool_entry *at = nullptr;
+    client_seat *client = nullptr;  ///< active: whose
+    server_place where = server_place::opening;
+    base::time_point opened_at, idle_since;
+    bool used = false;  ///< has served a client since it was last idle
+    bool close_needed = false;
+    pool_entry *evicted_for = nullptr;
+};
+
+/// What becomes of a server that its driver no longer needs.
+struct handing_on {
+    enum class step : std::uint8_t {
+        idle,   ///< it is in the pool
+        grant,  ///< it is `client`'s, on the same worker
+        move,   ///< send it to worker `to`, for `for_client`
+        close,  ///< close it, because of `why`
+    };
+    step next = step::idle;
+    client_seat *client = nullptr;
+    base::worker_index to = 0;
+    base::client_id for_client{};
+    std::string_view why{};
+};
+
+class ledger {
+public:
+    /// A waiter is overtaken by at most this many later ones, as long as it waits.
+    static constexpr std::uint64_t locality_bound = 32;
+
+    ledger(std::shared_ptr<const config::settings>, std::uint32_t workers);
+    ~ledger();
+    ledger(const ledger &) = delete;
+    ledger &operator=(const ledger &) = delete;
+
+    // ---- clients ----
+
+    client_seat *connected(base::worker_index worker, void *owner);
+    /// A place under max_client_conn.
+    refusal admit(client_seat &);
+    /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked.
+    struct joined {
+        refusal why = refusal::none;
+        std::string argument;
+        shared_welcome greeting;
+        shared_route route;
+    };
+    joined join(client_seat &, const std::string &database, const std::string &user,
+                const std::optional<auth::scram_keys> &keys, base::time_point now, orders &);
+    /// False: the pid is taken, try another key.
+    bool give_key(client_seat &, cancel_key);
+    /// Whose key this is; compared in constant time.
+    struct owner_of_key {
+        base::client_id client;
+        base::worker_index worker = 0;
+    };
+    std::optional<owner_of_key> find_key(cancel_key) const;
+    /// The client needs a server: one of its own worker, at once; or null, and an order follows when its turn has come.
+    server_seat *want(client_seat &, base::time_point now, orders &);
+    /// It does not any more.
+    void stop_wanting(client_seat &);
+    /// It is gone; the seat is no more.
+    void leave(client_seat &, orders &);
+
+    // ---- servers ----
+
+    void opened(server_seat &, const shared_welcome &, const std::optional<auth::scram_derived> &, base::time_point now,
+                orders &);
+    void open_failed(server_seat &, const login_error &, base::time_point now, orders &);
+    /// Its client leaves while the server is still to be cleaned: give_back() follows.
+    void unlinked(server_seat &seat) { unlink(seat); }
+    /// The proof holds, or the errand is done.
+    handing_on give_back(server_seat &, base::time_point now, orders &);
+    /// A moved server has arrived on `to`.
+    handing_on arrived(server_seat &, base::worker_index to, void *owner, base::client_id for_client,
+                       base::time_point now, orders &);
+    /// The driver is about to close it: no client may get it any more.
+    void closing(server_seat &, base::time_point now, orders &);
+    /// The connection is gone, for PostgreSQL too: the slot is free, the seat no more.
+    void closed(server_seat &, base::time_point now, orders &);
+
+    // ---- the whole ----
+
+    void tick(base::time_point now, orders &);
+    void apply(std::shared_ptr<const config::settings>, base::time_point now, orders &);
+    void pause(orders &);
+    void resume(base::time_point now, orders &);
+    /// SHUTDOWN WAIT_FOR_CLIENTS: nobody new is let in. WAIT_FOR_SERVERS: waiters are refused as well, and servers go.
+    void shut_down(bool wait_for_servers, orders &);
+
+    std::size_t clients() const { return clients_.size(); }
+    std::size_t servers() const { return servers_.size(); }
+    /// What must always hold; the first thing that does not, for the simulation. Empty = all is well.
+    std::string check() const;
+
+private:
+    pool_entry &pool_of(const config::database &entry, const std::string &database, const std::string &user);
+    shared_route route_of(const config::database &entry, const std::string &database, const std::string &user);
+    void configure(pool_entry &, const config::database &entry);
+    server_secret secret_of(const pool_entry &, const config::database &entry) const;
+    refusal check_client_limits(const client_seat &) const;
+    bool under_limits(const pool_entry &) const;
+    bool may_open(const pool_entry &, base::time_point now) const;
+    void open(pool_entry &, base::worker_index worker, base::time_point now, orders &);
+    void serve(pool_entry &, base::time_point now, orders &);
+    void evict_for(pool_entry &, orders &);
+    void enqueue(pool_entry &, client_seat &);
+    void dequeue(client_seat &);
+    client_seat *first_waiter(const pool_entry &) const;
+    client_seat *next_waiter(const pool_entry &, base::worker_index worker) const;
+    server_seat *pick_idle(const pool_entry &, base::worker_index worker, base::time_point now) const;
+    static bool needs_check(const server_seat &, base::time_point now);
+    void order_check(server_seat &, orders &);
+    void order_move(server_seat &, client_seat &, orders &);
+    void grant(server_seat &, client_seat &);
+    static void unlink(server_seat &);
+    static bool surplus(const pool_entry &);
+    void make_forced_pools();
+    void to_idle(server_seat &, base::time_point now);
+    void from_idle(server_seat &);
+    void start_closing(server_seat &);
+    void order_close(server_seat &, std::string_view why, orders &);
+    bool lifetime_over(pool_entry &, const server_seat &, base::time_point now);
+    void tick_pool(pool_entry &, base::time_point now, orders &);
+    void retry_others(const pool_entry &, base::time_point now, orders &);
+
+    std::shared_ptr<const config::settings> settings_;
+    std::uint32_t workers_;
+    std::uint64_t last_id_ = 0;
+    std::size_t admitted_ = 0;
+    bool paused_ = false, shutting_down_ = false, refuse_waiters_ = false;
+    std::unordered_map<base::client_id, std::unique_ptr<client_seat>> clients_;
+    std::unordered_map<base::server_id, std::unique_ptr<server_seat>> servers_;
+    std::vector<std::unique_ptr<pool_entry>> pools_;
+    std::map<std::pair<std::string, std::string>, pool_entry *> pool_by_name_;
+    std::map<std::pair<std::string, std::string>, shared_route> routes_;
+    std::map<std::string, std::unique_ptr<database_count>, std::less<>> databases_;
+    std::map<std::string, std::unique_ptr<user_count>, std::less<>> users_;
+    std::unordered_map<std::uint32_t, client_seat *> keys_;
+    struct learnt_keys {
+        base::secret stored;
+        auth::scram_keys keys;
+    };
+    std::map<std::string, learnt_keys, std::less<>> pass_through_;
+};
+
+}  // namespace pgsluice::core

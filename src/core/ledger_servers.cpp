@@ -1,0 +1,299 @@
+// The ledger's view of servers: opening under all limits at once, handing on, making room, closing.
+#include <algorithm>
+
+#include "core/ledger.hpp"
+#include "core/pool.hpp"
+
+namespace pgsluice::core {
+
+using base::time_point;
+
+// ---- limits ----
+
+bool ledger::under_limits(const pool_entry &pool) const {
+    const auto room = [](int limit, int count) { return limit <= 0 || count < limit; };
+    return room(pool.settings->max_db_connections, pool.database->servers) &&
+           room(pool.settings->max_user_connections, pool.user->servers);
+}
+
+/// More than there may be: a reload has lowered a limit.
+bool ledger::surplus(const pool_entry &pool) {
+    const auto over = [](int limit, int count) { return limit > 0 && count > limit; };
+    const auto &settings = *pool.settings;
+    const auto &database = *pool.database;
+    const auto &user = *pool.user;
+    return (settings.pool_size > 0 && pool.live() > settings.pool_size + settings.reserve_pool_size) ||
+           over(settings.max_db_connections, database.servers - database.closing) ||
+           over(settings.max_user_connections, user.servers - user.closing);
+}
+
+bool ledger::may_open(const pool_entry &pool, time_point now) const {
+    if (paused_ || refuse_waiters_ || pool.removed) return false;
+    // While logins succeed they go in parallel; after a failure one at a time, no sooner than server_login_retry.
+    if (pool.failing && (pool.opening > 0 || now < pool.failed_at + pool.settings->server_login_retry)) return false;
+    if (!pool.greeting && pool.opening > 0) return false;
+    const auto &settings = *pool.settings;
+    if (settings.pool_size <= 0 || pool.total < settings.pool_size) return true;
+    const auto *first = first_waiter(pool);
+    return first != nullptr && settings.reserve_pool_timeout > base::duration::zero() &&
+           pool.total < settings.pool_size + settings.reserve_pool_size &&
+           now >= first->waiting_since + settings.reserve_pool_timeout;
+}
+
+void ledger::open(pool_entry &pool, base::worker_index worker, time_point now, orders &out) {
+    auto seat = std::make_unique<server_seat>();
+    seat->id = {++last_id_};
+    seat->worker = worker;
+    seat->at = &pool;
+    seat->opened_at = now;
+    ++pool.total;
+    ++pool.opening;
+    ++pool.coming;
+    ++pool.database->servers;
+    ++pool.user->servers;
+    auto connect = std::make_shared<order::connection>();
+    connect->settings = pool.settings;
+    connect->secret = pool.secret;
+    connect->from_reserve = pool.settings->pool_size > 0 && pool.total > pool.settings->pool_size;
+    connect->secret.derived = pool.derived;
+    const auto learnt = pass_through_.find(pool.secret.user);
+    if (learnt != pass_through_.end() && learnt->second.stored.equals(pool.secret.credential.text)) {
+        connect->secret.keys = learnt->second.keys;
+    }
+    connect->host = pool.next_host % pool.settings->hosts.size();
+    connect->attempt = pool.attempts++;
+    if (pool.settings->load_balance) ++pool.next_host;
+    out.push_back({.what = order::kind::open,
+                   .worker = worker,
+                   .server = seat->id,
+                   .seat = seat.get(),
+                   .connect = std::move(connect)});
+    servers_.emplace(seat->id, std::move(seat));
+}
+
+void ledger::serve(pool_entry &pool, time_point now, orders &out) {
+    // Idle beside a waiter are only servers that need a check first; each one that passes serves the first waiter.
+    while (!paused_ && pool.idle_count > 0 && pool.waiting_count > 0) {
+        auto *const client = first_waiter(pool);
+        auto *const server = pick_idle(pool, client->worker, now);
+        if (needs_check(*server, now)) {
+            if (static_cast<int>(pool.waiting_count) <= pool.coming) break;
+            order_check(*server, out);
+            continue;
+        }
+        dequeue(*client);
+        grant(*server, *client);
+        order_move(*server, *client, out);
+    }
+    const auto wanted = [&] {
+        const int joiner = pool.joining.empty() ? 0 : 1;
+        return std::max(static_cast<int>(pool.waiting_count), joiner);
+    };
+    while (wanted() > pool.coming + pool.evicting && may_open(pool, now)) {
+        if (!under_limits(pool)) {
+            evict_for(pool, out);
+            return;
+        }
+        // Open where it is wanted.
+        const auto *client = first_waiter(pool);
+        open(pool, client != nullptr ? client->worker : (pool.joining.empty() ? 0 : pool.joining.front().worker), now,
+             out);
+    }
+}
+
+/// The longest idle server of another pool of the same database or user goes, so that we may open one.
+void ledger::evict_for(pool_entry &pool, orders &out) {
+    const auto binds = [](int limit, int servers) { return limit > 0 && servers >= limit; };
+    const bool by_database = binds(pool.settings->max_db_connections, pool.database->servers);
+    const bool by_user = binds(pool.settings->max_user_connections, pool.user->servers);
+    server_seat *victim = nullptr;
+    for (const auto &other : pools_) {
+        const bool helps = (!by_database || other->database == pool.database) && (!by_user || other->user == pool.user);
+        if (other.get() == &pool || !helps) continue;
+        for (const auto &list : other->idle) {
+            for (auto *seat : list) {
+                if (victim == nullptr || seat->idle_since < victim->idle_since) victim = seat;
+            }
+        }
+    }
+    if (victim == nullptr) return;
+    victim->evicted_for = &pool;
+    ++pool.evicting;
+    order_close(*victim, "evicted", out);
+}
+
+// ---- coming ----
+
+void ledger::opened(server_seat &seat, const shared_welcome &greeting,
+                    const std::optional<auth::scram_derived> &derived, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    --pool.opening;
+    --pool.coming;
+    seat.opened_at = now;
+    seat.idle_since = now;
+    seat.where = server_place::active;  // until give_back() decides
+    if (seat.close_needed) return;      // opened under a configuration that is gone: its words do not count
+    pool.failing = false;
+    if (derived) pool.derived = derived;
+    pool.greeting = greeting;
+    while (!pool.joining.empty()) {
+        auto &client = pool.joining.front();
+        pool.joining.pop_front();
+        client.joining = false;
+        out.push_back(
+            {.what = order::kind::welcome, .worker = client.worker, .client = client.id, .greeting = greeting});
+    }
+}
+
+void ledger::open_failed(server_seat &seat, const login_error &error, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    start_closing(seat);
+    if (seat.close_needed) return;
+    pool.failing = true;
+    pool.failed_at = now;
+    pool.error = error;
+    if (!pool.settings->load_balance) ++pool.next_host;
+    if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
+    // The server's refusal is the answer; a server that is starting up, or can not be reached, may yet come.
+    if (!error.from_server || error.starting_up() || pool.working()) return;
+    const auto shared = std::make_shared<const login_error>(error);
+    while (!pool.joining.empty()) {
+        auto &client = pool.joining.front();
+        pool.joining.pop_front();
+        client.joining = false;
+        out.push_back(
+            {.what = order::kind::refuse_by_server, .worker = client.worker, .client = client.id, .error = shared});
+    }
+}
+
+// ---- handing on ----
+
+void ledger::to_idle(server_seat &seat, time_point now) {
+    seat.where = server_place::idle;
+    seat.idle_since = now;
+    seat.at->idle[seat.worker].push_back(&seat);
+    ++seat.at->idle_count;
+}
+
+void ledger::from_idle(server_seat &seat) {
+    auto &list = seat.at->idle[seat.worker];
+    const auto at = list.back() == &seat ? std::prev(list.end()) : std::find(list.begin(), list.end(), &seat);
+    list.erase(at);
+    --seat.at->idle_count;
+}
+
+bool ledger::lifetime_over(pool_entry &pool, const server_seat &seat, time_point now) {
+    const auto lifetime = pool.settings->server_lifetime;
+    if (lifetime <= base::duration::zero()) return true;  // used once
+    if (now < seat.opened_at + lifetime) return false;
+    // One after the other over the lifetime, so that a pool opened in one go does not end in one go.
+    const auto spacing = lifetime / std::max(1, pool.settings->pool_size);
+    if (pool.last_lifetime_close != time_point::min() && now < pool.last_lifetime_close + spacing) return false;
+    pool.last_lifetime_close = now;
+    return true;
+}
+
+handing_on ledger::give_back(server_seat &seat, time_point now, orders &) {
+    auto &pool = *seat.at;
+    const bool was_used = std::exchange(seat.used, false);
+    unlink(seat);
+    const auto close = [&](std::string_view why) {
+        start_closing(seat);
+        return handing_on{.next = handing_on::step::close, .why = why};
+    };
+    // Given back by nobody: a contradiction ends this server, and nothing else.
+    if (seat.where == server_place::idle || seat.where == server_place::closing) return close("internal error");
+    if (seat.close_needed) return close(pool.removed ? "database removed" : "close_needed");
+    if (was_used && lifetime_over(pool, seat, now)) return close("server lifetime over");
+    if (paused_) return close("pause mode");
+    if (surplus(pool)) return close("too many servers in the pool");
+    if (seat.where == server_place::tested) --pool.coming;
+    seat.where = server_place::active;
+    auto *const client = next_waiter(pool, seat.worker);
+    if (client == nullptr) {
+        to_idle(seat, now);
+        return {};
+    }
+    dequeue(*client);
+    grant(seat, *client);
+    if (client->worker == seat.worker) return {.next = handing_on::step::grant, .client = client};
+    client->promised = &seat;
+    return {.next = handing_on::step::move, .to = client->worker, .for_client = client->id};
+}
+
+handing_on ledger::arrived(server_seat &seat, base::worker_index to, void *owner, base::client_id for_client,
+                           time_point now, orders &out) {
+    seat.worker = to;
+    seat.owner = owner;
+    auto *const client = seat.client;
+    if (client == nullptr || client->id != for_client) return give_back(seat, now, out);
+    client->promised = nullptr;
+    return {.next = handing_on::step::grant, .client = client};
+}
+
+// ---- going ----
+
+void ledger::start_closing(server_seat &seat) {
+    if (seat.where == server_place::closing) return;
+    auto &pool = *seat.at;
+    if (seat.where == server_place::idle) from_idle(seat);
+    if (seat.where == server_place::opening) --pool.opening;
+    if (seat.where == server_place::opening || seat.where == server_place::tested) --pool.coming;
+    seat.where = server_place::closing;
+    ++pool.closing;
+    ++pool.database->closing;
+    ++pool.user->closing;
+    unlink(seat);
+}
+
+void ledger::order_close(server_seat &seat, std::string_view why, orders &out) {
+    start_closing(seat);
+    out.push_back({.what = order::kind::close, .worker = seat.worker, .server = seat.id, .why = why});
+}
+
+void ledger::closing(server_seat &seat, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    auto *const client = seat.client;
+    const bool never_arrived = client != nullptr && client->promised == &seat;
+    start_closing(seat);
+    if (never_arrived) enqueue(pool, *client);
+    serve(pool, now, out);
+}
+
+void ledger::closed(server_seat &seat, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    if (seat.where != server_place::closing) closing(seat, now, out);
+    const auto gone = [](auto &count, int &servers) {
+        --count.closing;
+        count.inherited = std::min(count.inherited, --servers);
+    };
+    gone(pool, pool.total);
+    gone(*pool.database, pool.database->servers);
+    gone(*pool.user, pool.user->servers);
+    if (seat.evicted_for != nullptr) --seat.evicted_for->evicting;
+    auto *const gets_room = seat.evicted_for;
+    servers_.erase(seat.id);
+    if (gets_room != nullptr) serve(*gets_room, now, out);
+    serve(pool, now, out);
+    retry_others(pool, now, out);
+}
+
+/// A slot under max_db_connections or max_user_connections is free: the pool whose client waits longest goes first.
+void ledger::retry_others(const pool_entry &freed, time_point now, orders &out) {
+    if (freed.settings->max_db_connections <= 0 && freed.settings->max_user_connections <= 0) return;
+    std::vector<pool_entry *> blocked;
+    for (const auto &other : pools_) {
+        const bool related = other->database == freed.database || other->user == freed.user;
+        if (related && other.get() != &freed && (other->waiting_count > 0 || !other->joining.empty()))
+            blocked.push_back(other.get());
+    }
+    const auto since = [&](const pool_entry *it) {
+        const auto *first = first_waiter(*it);
+        return first != nullptr ? first->waiting_since : it->joining.front().waiting_since;
+    };
+    std::sort(blocked.begin(), blocked.end(),
+              [&](const pool_entry *a, const pool_entry *b) { return since(a) < since(b); });
+    for (auto *other : blocked) serve(*other, now, out);
+}
+
+}  // namespace pgsluice::core

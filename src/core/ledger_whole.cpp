@@ -1,0 +1,233 @@
+// The ledger as a whole: pools come and change with the configuration, time passes, the pooler pauses and stops.
+#include <algorithm>
+
+#include "core/ledger.hpp"
+#include "core/pool.hpp"
+
+namespace pgsluice::core {
+
+using base::time_point;
+
+// ---- configuration ----
+
+server_secret ledger::secret_of(const pool_entry &pool, const config::database &entry) const {
+    server_secret secret;
+    secret.user = pool.settings->user;
+    if (entry.password) {
+        secret.credential = auth::parse_secret(entry.password->reveal());
+        return secret;
+    }
+    const auto it = settings_->credentials.find(secret.user);
+    if (it != settings_->credentials.end()) secret.credential = it->second;
+    return secret;
+}
+
+void ledger::configure(pool_entry &pool, const config::database &entry) {
+    pool.secret = secret_of(pool, entry);
+}
+
+pool_entry &ledger::pool_of(const config::database &entry, const std::string &database, const std::string &user) {
+    const std::pair key(database, entry.user.value_or(user));
+    if (const auto it = pool_by_name_.find(key); it != pool_by_name_.end()) return *it->second;
+    auto fresh = std::make_unique<pool_entry>();
+    fresh->index = static_cast<pool_index>(pools_.size());
+    fresh->settings =
+        std::make_shared<const config::pool_settings>(config::resolve_pool(*settings_, entry, database, key.second));
+    fresh->idle.resize(workers_);
+    fresh->waiting.resize(workers_);
+    auto &count = databases_[database];
+    if (!count) count = std::make_unique<database_count>();
+    fresh->database = count.get();
+    auto &users = users_[key.second];
+    if (!users) users = std::make_unique<user_count>();
+    fresh->user = users.get();
+    configure(*fresh, entry);
+    auto &it = *fresh;
+    pools_.push_back(std::move(fresh));
+    pool_by_name_.emplace(key, &it);
+    return it;
+}
+
+shared_route ledger::route_of(const config::database &entry, const std::string &database, const std::string &user) {
+    auto &known = routes_[{database, user}];
+    if (known) return known;
+    auto &pool = pool_of(entry, database, user);
+    auto fresh = std::make_shared<route>();
+    fresh->pool = pool.index;
+    fresh->database = database;
+    fresh->user = user;
+    fresh->settings = pool.settings;
+    fresh->limits = config::resolve_client(*settings_, entry, user);
+    fresh->query_wait_notify = settings_->global.query_wait_notify;
+    fresh->client_login_timeout = settings_->global.client_login_timeout;
+    fresh->max_packet_size = settings_->global.max_packet_size;
+    known = std::move(fresh);
+    return known;
+}
+
+void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now, orders &out) {
+    settings_ = std::move(fresh);
+    routes_.clear();
+    for (const auto &[key, pool] : pool_by_name_) {
+        const auto *entry = settings_->find_database(key.first);
+        // A forced user that came, went or changed makes this pool nobody's; clients that are in it keep it.
+        pool->removed = entry == nullptr;
+        bool renew = pool->removed;
+        if (entry != nullptr) {
+            auto next = std::make_shared<const config::pool_settings>(
+                config::resolve_pool(*settings_, *entry, key.first, key.second));
+            const auto secret_before = pool->secret;
+            renew = !next->same_connection(*pool->settings);
+            pool->settings = std::move(next);
+            configure(*pool, *entry);
+            renew = renew || !pool->secret.credential.text.equals(secret_before.credential.text);
+        }
+        if (!renew) continue;
+        pool->failing = false;
+        pool->derived.reset();
+        if (!pool->removed) pool->greeting = nullptr;
+        for (const auto &[id, seat] : servers_) {
+            if (seat->at != pool || seat->where == server_place::closing) continue;
+            seat->close_needed = true;
+            if (seat->where != server_place::idle) continue;
+            order_close(*seat, pool->removed ? "database removed" : "database configuration changed", out);
+        }
+    }
+    for (const auto &pool : pools_) {
+        pool->inherited = pool->total;
+        pool->database->inherited = pool->database->servers;
+        pool->user->inherited = pool->user->servers;
+    }
+    make_forced_pools();
+    for (const auto &[id, seat] : clients_) {
+        if (seat->at == nullptr) continue;
+        const auto *entry = settings_->find_database(seat->route->database);
+        if (entry == nullptr) {
+            out.push_back({.what = order::kind::refuse,
+                           .worker = seat->worker,
+                           .client = id,
+                           .refused = refusal::database_removed});
+            continue;
+        }
+        auto next = std::make_shared<route>(*route_of(*entry, seat->route->database, seat->route->user));
+        next->pool = seat->at->index;  // for life: its servers know the client's parameters
+        next->settings = seat->at->settings;
+        seat->route = next;
+        out.push_back(
+            {.what = order::kind::reroute, .worker = seat->worker, .client = id, .new_route = std::move(next)});
+    }
+    for (const auto &pool : pools_) serve(*pool, now, out);
+}
+
+/// A pool of a forced user keeps min_pool_size from the start, without waiting for its first client.
+void ledger::make_forced_pools() {
+    for (const auto &[name, entry] : settings_->databases) {
+        if (entry.user) pool_of(entry, name, *entry.user);
+    }
+}
+
+// ---- time ----
+
+void ledger::tick(time_point now, orders &out) {
+    for (const auto &pool : pools_) {
+        if (pool->total > 0 || pool->clients > 0 || pool->settings->forced_user) tick_pool(*pool, now, out);
+    }
+}
+
+void ledger::tick_pool(pool_entry &pool, time_point now, orders &out) {
+    const auto &settings = *pool.settings;
+    for (auto &list : pool.idle) {
+        for (std::size_t i = 0; i < list.size();) {
+            auto &seat = *list[i];
+            std::string_view why;
+            if (surplus(pool)) {
+                why = "too many servers in the pool";
+            } else if (settings.server_idle_timeout > base::duration::zero() &&
+                       now >= seat.idle_since + settings.server_idle_timeout && pool.live() > settings.min_pool_size) {
+                why = "server idle timeout";
+            } else if (settings.server_lifetime > base::duration::zero() && lifetime_over(pool, seat, now)) {
+                why = "server lifetime over";
+            }
+            if (why.empty()) {
+                ++i;
+                continue;
+            }
+            order_close(seat, why, out);
+        }
+    }
+    serve(pool, now, out);
+    const bool keeps_minimum = settings.forced_user || pool.clients > 0;
+    while (keeps_minimum && pool.total < settings.min_pool_size && !pool.failing && may_open(pool, now) &&
+           under_limits(pool)) {
+        open(pool, static_cast<base::worker_index>(static_cast<std::uint32_t>(pool.total) % workers_), now, out);
+    }
+}
+
+// ---- pause and stop ----
+
+void ledger::pause(orders &out) {
+    paused_ = true;
+    for (const auto &[id, seat] : servers_) {
+        if (seat->where == server_place::idle) order_close(*seat, "pause mode", out);
+    }
+}
+
+void ledger::resume(time_point now, orders &out) {
+    if (refuse_waiters_) return;  // while shutting down RESUME is ignored
+    paused_ = false;
+    for (const auto &pool : pools_) serve(*pool, now, out);
+}
+
+void ledger::shut_down(bool wait_for_servers, orders &out) {
+    shutting_down_ = true;
+    if (!wait_for_servers) return;
+    refuse_waiters_ = true;
+    pause(out);
+    for (const auto &[id, seat] : clients_) {
+        if (!seat->waiting && !seat->joining) continue;
+        out.push_back({.what = order::kind::refuse,
+                       .worker = seat->worker,
+                       .client = id,
+                       .refused = refusal::server_shutting_down});
+    }
+}
+
+// ---- invariants ----
+
+std::string ledger::check() const {
+    for (const auto &pool : pools_) {
+        int total = 0, idle = 0, coming = 0, closing = 0, opening = 0;
+        for (const auto &[id, seat] : servers_) {
+            if (seat->at != pool.get()) continue;
+            ++total;
+            idle += seat->where == server_place::idle ? 1 : 0;
+            opening += seat->where == server_place::opening ? 1 : 0;
+            closing += seat->where == server_place::closing ? 1 : 0;
+            if (seat->client != nullptr && seat->client->linked != seat.get()) return "a server's client is not linked";
+            coming += seat->where == server_place::opening || seat->where == server_place::tested ? 1 : 0;
+        }
+        std::size_t waiting = 0;
+        for (const auto &[id, seat] : clients_) waiting += seat->at == pool.get() && seat->waiting ? 1 : 0;
+        if (total != pool->total) return "pool total differs from its servers";
+        if (idle != pool->idle_count) return "idle count differs from idle servers";
+        if (coming != pool->coming) return "coming differs from opening and tested servers";
+        if (waiting != pool->waiting_count) return "waiting count differs from waiting clients";
+        if (opening != pool->opening) return "opening count differs from opening servers";
+        if (closing != pool->closing) return "closing count differs from closing servers";
+        if (static_cast<int>(waiting) > coming && idle > 0 && !paused_) return "a client waits beside an idle server";
+        if (pool->removed) continue;  // what it knows of limits is from an old configuration
+        const auto &settings = *pool->settings;
+        const auto over = [](int limit, const auto &count, int servers) {
+            return limit > 0 && servers > std::max(limit, count.inherited);
+        };
+        if (settings.pool_size > 0 && over(settings.pool_size + settings.reserve_pool_size, *pool, total))
+            return "more servers than pool_size";
+        if (over(settings.max_db_connections, *pool->database, pool->database->servers))
+            return "more servers than max_db_connections";
+        if (over(settings.max_user_connections, *pool->user, pool->user->servers))
+            return "more servers than max_user_connections";
+    }
+    return {};
+}
+
+}  // namespace pgsluice::core

@@ -1,0 +1,56 @@
+// What the ledger tells workers to do. Plain values with ids: an order may reach its worker after the client or server
+// it names has gone, and is then dropped by the worker that looks the id up.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "core/errors.hpp"
+#include "core/route.hpp"
+#include "core/server_session.hpp"
+#include "core/welcome.hpp"
+
+namespace pgsluice::core {
+
+struct order {
+    enum class kind : std::uint8_t {
+        open,              ///< open `server` as `connection` says; `seat` is its place in the ledger
+        close,             ///< close `server`, because of `why`
+        move,              ///< send `server` to worker `to`, for `client`
+        check,             ///< run server_check_query on `server`, then give it back
+        welcome,           ///< welcome `client` with `greeting`
+        refuse,            ///< end `client` with `refused` and `argument`
+        refuse_by_server,  ///< end `client` with the server's own `error`
+        drop,              ///< close `client` without a word
+        reroute,           ///< `client` has a new `route`
+    };
+    /// What opening a connection takes.
+    struct connection {
+        std::shared_ptr<const config::pool_settings> settings;
+        server_secret secret;
+        std::size_t host = 0;       ///< index into settings->hosts
+        bool from_reserve = false;  ///< beyond pool_size, out of reserve_pool_size
+        std::size_t attempt = 0;    ///< counts up: rotates the addresses of one name
+    };
+
+    kind what = kind::open;
+    base::worker_index worker = 0;  ///< who carries it out
+    base::client_id client{};
+    base::server_id server{};
+    base::worker_index to = 0;
+    void *seat = nullptr;
+    std::string_view why{};  ///< a literal
+    refusal refused = refusal::none;
+    std::string argument{};
+    std::shared_ptr<const connection> connect{};
+    std::shared_ptr<const login_error> error{};
+    shared_welcome greeting{};
+    shared_route new_route{};
+};
+
+using orders = std::vector<order>;
+
+}  // namespace pgsluice::core

@@ -1,0 +1,73 @@
+// What is to be sent on one socket, in order: views into a read buffer, or bytes made here. Neighbours are merged, so
+// that a relayed batch is one send. It does not send, and owns no memory that outlives clear().
+// One per worker and direction, reused for every event; views live until the caller drops the buffer they point into.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgsluice::core {
+
+class outbox {
+public:
+    /// Adds bytes that stay where they are until the outbox is flushed.
+    void view(std::string_view bytes) {
+        if (bytes.empty()) return;
+        size_bytes_ += bytes.size();
+        if (!pieces_.empty() && pieces_.back().data != nullptr &&
+            pieces_.back().data + pieces_.back().size == bytes.data()) {
+            pieces_.back().size += bytes.size();
+        } else {
+            pieces_.push_back({bytes.data(), 0, bytes.size()});
+        }
+    }
+
+    /// Calls `build(std::string &)`, which appends the bytes of its own making.
+    template <class Build>
+    void make(Build &&build) {
+        const std::size_t before = made_.size();
+        build(made_);
+        const std::size_t added = made_.size() - before;
+        if (added == 0) return;
+        size_bytes_ += added;
+        if (!pieces_.empty() && pieces_.back().data == nullptr) {
+            pieces_.back().size += added;
+        } else {
+            pieces_.push_back({nullptr, before, added});
+        }
+    }
+
+    bool empty() const { return pieces_.empty(); }
+    std::size_t size_bytes() const { return size_bytes_; }
+    std::size_t pieces() const { return pieces_.size(); }
+    std::string_view piece(std::size_t index) const {
+        const auto &it = pieces_[index];
+        return it.data != nullptr ? std::string_view(it.data, it.size)
+                                  : std::string_view(made_).substr(it.offset, it.size);
+    }
+    /// Everything as one string: for tests, and for what a socket did not take.
+    std::string text() const {
+        std::string all;
+        for (std::size_t i = 0; i < pieces_.size(); ++i) all += piece(i);
+        return all;
+    }
+    void clear() {
+        pieces_.clear();
+        made_.clear();
+        size_bytes_ = 0;
+    }
+
+private:
+    struct part {
+        const char *data;    ///< null: in made_
+        std::size_t offset;  ///< into made_
+        std::size_t size;
+    };
+    std::vector<part> pieces_;
+    std::string made_;
+    std::size_t size_bytes_ = 0;
+};
+
+}  // namespace pgsluice::core

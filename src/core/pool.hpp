@@ -1,0 +1,67 @@
+// The ledger's own notes on one pool, one database and one user. Only ledger*.cpp include this.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "core/ledger.hpp"
+
+namespace pgsluice::core {
+
+/// Servers and clients of one entry of [databases], over all its pools.
+struct database_count {
+    int servers = 0;
+    int closing = 0;    ///< of these, on their way out
+    int inherited = 0;  ///< servers at the last reload: a limit that was lowered is reached by closing, in time
+    int clients = 0;
+};
+
+/// Servers logged in as one user, and clients that log in as it, over all databases.
+struct user_count {
+    int servers = 0;
+    int closing = 0, inherited = 0;  ///< as above
+    int clients = 0;
+};
+
+/// One pool. Its waiters are in the order of their tickets.
+struct pool_entry {
+    using waiters = boost::intrusive::list<client_seat, boost::intrusive::constant_time_size<false>>;
+
+    pool_index index = 0;
+    std::shared_ptr<const config::pool_settings> settings;
+    server_secret secret;  ///< without the keys that clients bring
+    bool removed = false;  ///< its database is not configured any more
+    database_count *database = nullptr;
+    user_count *user = nullptr;
+
+    // Servers: total counts each until it is closed; coming are those that will serve a waiter (opening, tested).
+    int total = 0;
+    int opening = 0;
+    int closing = 0;
+    int coming = 0;
+    int inherited = 0;  ///< as in database_count
+    int idle_count = 0;
+    std::vector<std::vector<server_seat *>> idle;  ///< by worker; the last was used last
+    std::size_t next_host = 0, attempts = 0;
+    int evicting = 0;  ///< servers of other pools that go to make room for us
+
+    // Clients.
+    int clients = 0;
+    std::uint64_t next_ticket = 1;
+    std::size_t waiting_count = 0;
+    std::vector<waiters> waiting;  ///< by worker, in order of tickets
+    waiters joining;               ///< wait for the greeting
+
+    shared_welcome greeting;
+    std::optional<auth::scram_derived> derived;
+    bool failing = false;  ///< the last attempt to log in failed
+    base::time_point failed_at;
+    login_error error;
+    base::time_point last_lifetime_close = base::time_point::min();
+
+    int live() const { return total - closing; }
+    /// Some server is logged in.
+    bool working() const { return live() > opening; }
+};
+
+}  // namespace pgsluice::core

@@ -1,0 +1,431 @@
+// The server machine: login, errands, and the relay of replies.
+#include "core/server_session.hpp"
+
+#include <algorithm>
+
+#include "auth/md5.hpp"
+#include "core/client_session.hpp"
+#include "wire/backend.hpp"
+#include "wire/error_response.hpp"
+#include "wire/frontend.hpp"
+#include "wire/reader.hpp"
+#include "wire/startup.hpp"
+
+namespace pgsluice::core {
+
+namespace backend = wire::backend;
+namespace frontend = wire::frontend;
+
+namespace {
+
+/// Bodies that must be whole before we look at them are refused beyond this; PostgreSQL's are far smaller.
+constexpr std::uint32_t inspected_max_bytes = 1 << 20;
+
+bool may_come_any_time(char type) {
+    return type == backend::notice_response || type == backend::parameter_status ||
+           type == backend::notification_response;
+}
+
+/// Notifications are for a LISTEN of a client that has gone: nobody may get them.
+bool may_come_when_idle(char type) {
+    return type == backend::parameter_status || type == backend::notification_response;
+}
+
+}  // namespace
+
+const char *to_string(server_state state) {
+    switch (state) {
+        case server_state::connecting:
+        case server_state::login:
+            return "login";
+        case server_state::idle:
+            return "idle";
+        case server_state::tested:
+            return "tested";
+        case server_state::active:
+            return "active";
+        case server_state::closing:
+            return "closing";
+    }
+    return "?";
+}
+
+/// What only the login needs.
+struct server_login {
+    server_secret secret;
+    std::string nonce;
+    std::optional<auth::scram_client> scram;
+    bool scram_proved = false;
+    bool authenticated = false;
+    std::vector<std::pair<std::string, std::string>> fixed;
+};
+
+server_session::server_session(std::shared_ptr<const config::pool_settings> settings,
+                               std::shared_ptr<const tracked_names> names, server_secret secret, std::string nonce)
+    : settings_(std::move(settings)),
+      names_(std::move(names)),
+      login_(std::make_unique<server_login>()),
+      parameters_(std::make_shared<const parameter_set>(names_->size())) {
+    login_->secret = std::move(secret);
+    login_->nonce = std::move(nonce);
+}
+
+server_session::~server_session() = default;
+
+void server_session::on_connected(effects &fx) {
+    std::vector<std::pair<std::string_view, std::string_view>> parameters{{"user", login_->secret.user},
+                                                                          {"database", settings_->server_dbname}};
+    for (const auto &[name, value] : settings_->startup_parameters) parameters.emplace_back(name, value);
+    fx.to_server.make([&](std::string &out) { wire::append_startup(out, wire::protocol_3_0, parameters); });
+    enter(server_state::login);
+}
+
+std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
+    std::size_t used = 0;
+    while (used < bytes.size() && state_ != server_state::closing) {
+        const auto rest = bytes.substr(used);
+        if (body_left_ > 0) {
+            const auto part = rest.substr(0, body_left_);
+            if (body_forward_) fx.to_client.view(part);
+            body_left_ -= part.size();
+            used += part.size();
+            continue;
+        }
+        wire::frame message;
+        const auto read = wire::read_frame(rest, message);
+        if (read == wire::framing::need_header) {
+            // An idle server that begins to say anything else must not be given to anybody meanwhile.
+            if (state_ == server_state::idle && !may_come_when_idle(rest[0])) lose("idle server got dirty", fx);
+            break;
+        }
+        if (read == wire::framing::bad_length) {
+            lose("bad packet header", fx);
+            break;
+        }
+        if (!on_frame(message, rest.substr(0, message.here_bytes()), fx)) break;
+        used += message.here_bytes();
+        body_left_ = message.missing_bytes();
+    }
+    if (state_ == server_state::closing) return bytes.size();
+    frame_open_ = used < bytes.size() || body_left_ > 0;
+    // A client that may go on now is about to send: that was what its server had been made ready for.
+    const bool awaited = fx.client == client_next::resume;
+    if (fx.server == server_next::none && !awaited && releasable()) fx.server = server_next::release;
+    return used;
+}
+
+bool server_session::on_frame(const wire::frame &message, std::string_view raw, effects &fx) {
+    body_forward_ = false;
+    const bool relayed = state_ == server_state::active || state_ == server_state::tested;
+    if (state_ == server_state::idle && !may_come_when_idle(message.type)) {
+        lose("idle server got dirty", fx);
+        return true;
+    }
+    // What we look into must be here whole; the rest streams.
+    const bool inspected =
+        !relayed || message.type == backend::ready_for_query || message.type == backend::parameter_status;
+    if (inspected && !message.whole()) {
+        if (message.body_bytes <= inspected_max_bytes) return false;
+        lose("bad packet", fx);
+        return false;
+    }
+    switch (state_) {
+        case server_state::login:
+            on_login(message, fx);
+            break;
+        case server_state::idle:
+            if (message.type == backend::parameter_status) record_parameter(message.body);
+            break;
+        case server_state::tested:
+        case server_state::active:
+            on_reply(message, raw, fx);
+            break;
+        case server_state::connecting:
+            lose("unknown pkt from server", fx);
+            break;
+        case server_state::closing:
+            break;
+    }
+    return true;
+}
+
+// ---- login ----
+
+void server_session::fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &fx) {
+    error_ = {std::string(sqlstate), std::string(message), from_server};
+    fx.server = server_next::login_failed;
+    fx.why = "login failed";
+    enter(server_state::closing);
+}
+
+void server_session::on_login(const wire::frame &message, effects &fx) {
+    wire::reader in(message.body);
+    switch (message.type) {
+        case backend::authentication:
+            on_authentication(message, fx);
+            break;
+        case backend::parameter_status: {
+            const auto name = in.cstring();
+            const auto value = in.cstring();
+            if (!in.done()) return fail_login("broken ParameterStatus packet", "08P01", false, fx);
+            if (names_->find(name) == tracked_names::none) login_->fixed.emplace_back(name, value);
+            record_parameter(message.body);
+            break;
+        }
+        case backend::backend_key_data: {
+            const auto pid = in.u32();
+            if (!in.ok() || in.rest().empty() || in.rest().size() > 256) {
+                return fail_login("broken BackendKeyData packet", "08P01", false, fx);
+            }
+            key_ = backend_key{pid, std::string(in.rest())};
+            break;
+        }
+        case backend::error_response: {
+            if (errand_ == errand::connect_query) return fail_login("exec_on_connect query failed", "08006", false, fx);
+            const auto fields = wire::parse_error_fields(message.body);
+            if (!fields) return fail_login("broken error message from server", "08P01", false, fx);
+            fail_login(fields->message, fields->sqlstate.size() == 5 ? fields->sqlstate : "08006", true, fx);
+            break;
+        }
+        case backend::notice_response:
+            break;
+        case backend::ready_for_query:
+            if (!login_->authenticated || message.body_bytes != 1 || message.body[0] != backend::status_idle) {
+                return fail_login("unexpected ReadyForQuery during login", "08P01", false, fx);
+            }
+            if (errand_ == errand::none && !settings_->connect_query.empty()) {
+                return run(errand::connect_query, settings_->connect_query, fx);
+            }
+            login_over(fx);
+            break;
+        default:
+            // The rows of connect_query are of no interest; anything else has no place in a login.
+            if (errand_ != errand::connect_query) fail_login("unexpected message during login", "08P01", false, fx);
+            break;
+    }
+}
+
+void server_session::login_over(effects &fx) {
+    errand_ = errand::none;
+    auto greeting = std::make_shared<welcome>();
+    greeting->fixed = std::move(login_->fixed);
+    greeting->tracked = parameters_;
+    greeting_ = std::move(greeting);
+    login_.reset();
+    enter(server_state::idle);
+    fx.server = server_next::logged_in;
+}
+
+void server_session::on_authentication(const wire::frame &message, effects &fx) {
+    wire::reader in(message.body);
+    const auto code = in.u32();
+    if (!in.ok() || login_->authenticated) return fail_login("failed to answer authreq", "08P01", false, fx);
+    const auto &credential = login_->secret.credential;
+    const auto wrong_type = [&] { fail_login("server login failed: wrong password type", "28P01", false, fx); };
+    switch (static_cast<backend::authentication_code>(code)) {
+        case backend::authentication_code::ok:
+            if (login_->scram && !login_->scram_proved) {
+                return fail_login("server did not prove that it knows the password", "28P01", false, fx);
+            }
+            login_->authenticated = true;
+            break;
+        case backend::authentication_code::cleartext:
+            if (credential.form != auth::secret_form::plain || credential.text.empty()) return wrong_type();
+            fx.to_server.make([&](std::string &out) { frontend::append_password(out, credential.text.reveal()); });
+            break;
+        case backend::authentication_code::md5: {
+            const auto salt = in.bytes(4);
+            if (!in.done()) return fail_login("failed to answer authreq", "08P01", false, fx);
+            if (credential.form == auth::secret_form::scram || credential.text.empty()) return wrong_type();
+            const auto stored = credential.form == auth::secret_form::md5
+                                    ? std::string(credential.text.reveal())
+                                    : auth::md5_secret(credential.text.reveal(), login_->secret.user);
+            fx.to_server.make(
+                [&](std::string &out) { frontend::append_password(out, auth::md5_response(stored, salt)); });
+            break;
+        }
+        default:
+            on_sasl(code, in.rest(), fx);
+            break;
+    }
+}
+
+void server_session::on_sasl(std::uint32_t code, std::string_view data, effects &fx) {
+    const auto fail = [&](std::string_view text) { fail_login(text, "28P01", false, fx); };
+    switch (static_cast<backend::authentication_code>(code)) {
+        case backend::authentication_code::sasl: {
+            wire::reader in(data);
+            bool offered = false;
+            for (auto name = in.cstring(); in.ok() && !name.empty(); name = in.cstring()) {
+                offered = offered || name == auth::scram_sha_256;
+            }
+            if (!in.done() || !offered || login_->scram) return fail("server offers no SASL mechanism that we speak");
+            const auto &[user, credential, keys, derived] = login_->secret;
+            if (credential.form == auth::secret_form::plain && !credential.text.empty()) {
+                login_->scram.emplace(credential.text, login_->nonce, derived);
+            } else if (keys) {
+                login_->scram.emplace(*keys, login_->nonce);
+            } else {
+                return fail("server login failed: wrong password type");
+            }
+            fx.to_server.make([&](std::string &out) {
+                frontend::append_sasl_initial_response(out, auth::scram_sha_256, login_->scram->client_first());
+            });
+            break;
+        }
+        case backend::authentication_code::sasl_continue: {
+            if (!login_->scram || data.size() > auth::scram_message_max_bytes) return fail("unexpected SASL message");
+            const auto answer = login_->scram->on_server_first(data);
+            if (!answer) return fail(auth::to_string(login_->scram->error()));
+            fx.to_server.make([&](std::string &out) { frontend::append_sasl_response(out, *answer); });
+            break;
+        }
+        case backend::authentication_code::sasl_final:
+            if (!login_->scram || data.size() > auth::scram_message_max_bytes) return fail("unexpected SASL message");
+            if (!login_->scram->on_server_final(data)) return fail(auth::to_string(login_->scram->error()));
+            login_->scram_proved = true;
+            if (login_->secret.credential.form == auth::secret_form::plain) derived_ = login_->scram->derived();
+            break;
+        default:
+            fail_login("server asks for a login method that we do not speak", "08P01", false, fx);
+            break;
+    }
+}
+
+// ---- in the pool ----
+
+void server_session::lose(std::string_view why, effects &fx) {
+    if (state_ == server_state::connecting || state_ == server_state::login) {
+        return fail_login(why, "08P01", false, fx);
+    }
+    fx.server = server_next::lose;
+    fx.why = why;
+    enter(server_state::closing);
+}
+
+void server_session::record_parameter(std::string_view body) {
+    wire::reader in(body);
+    const auto name = in.cstring();
+    const auto value = in.cstring();
+    const int place = in.done() ? names_->find(name) : tracked_names::none;
+    if (place == tracked_names::none) return;
+    const auto i = static_cast<std::size_t>(place);
+    if (parameters_->known(i) && parameters_->confirmed(i) && parameters_->value(i) == value) return;
+    auto fresh = std::make_shared<parameter_set>(*parameters_);
+    fresh->report(i, value);
+    parameters_ = std::move(fresh);
+}
+
+void server_session::link(client_session &client) {
+    client_ = &client;
+    // A reload may have changed the pool's mode or queries since this server was opened.
+    if (const auto &route = client.where(); route && settings_ != route->settings) settings_ = route->settings;
+    enter(server_state::active);
+}
+
+void server_session::unlink() {
+    client_ = nullptr;
+    if (state_ == server_state::active) enter(server_state::idle);
+}
+
+void server_session::run(errand what, std::string_view sql, effects &fx) {
+    errand_ = what;
+    ++errand_queries_;
+    errand_failed_ = false;
+    fx.to_server.make([&](std::string &out) { frontend::append_query(out, sql); });
+    if (what != errand::connect_query) owed_.sent(request::query, asker::pooler);
+    if (state_ == server_state::idle) enter(server_state::tested);
+}
+
+bool server_session::clean() const {
+    return owed_.settled() && status_ == backend::status_idle && errand_ == errand::none && !upload_open_ &&
+           !frame_open_ && body_left_ == 0 && !cancel_pending_ && !unsent_ && state_ != server_state::closing;
+}
+
+// ---- replies ----
+
+void server_session::on_reply(const wire::frame &message, std::string_view raw, effects &fx) {
+    const bool ours = owed_.next_asker() == asker::pooler || client_ == nullptr;
+    if (may_come_any_time(message.type)) {
+        if (message.type == backend::parameter_status) {
+            wire::reader in(message.body);
+            const auto name = in.cstring();
+            in.cstring();
+            if (!in.done()) return lose("broken ParameterStatus packet", fx);
+            record_parameter(message.body);
+            const bool tracked = names_->find(name) != tracked_names::none;
+            body_forward_ = client_ != nullptr && !(ours && tracked);
+            if (client_ != nullptr && tracked && !ours) client_->on_parameter_report(*parameters_, name);
+        } else if (message.type == backend::notice_response) {
+            body_forward_ = !ours;
+        } else {
+            // Outside session mode a LISTEN may be another client's: its notifications are not for this one.
+            body_forward_ = !ours && settings_->pool_mode == config::pool_mode::session;
+        }
+        if (body_forward_) fx.to_client.view(raw);
+        return;
+    }
+    if (message.type == backend::parse_complete && client_ != nullptr) unnamed_owner_ = client_->id().value;
+    const auto to = owed_.received(message.type);
+    if (to == fate::violation) return lose("unknown pkt from server", fx);
+    if (message.type == backend::error_response && to == fate::swallow) errand_failed_ = true;
+    if (message.type == backend::ready_for_query && !on_ready(message.body_bytes == 1 ? message.body[0] : '?', to, fx))
+        return;
+    body_forward_ = to == fate::to_client && client_ != nullptr;
+    if (body_forward_) {
+        fx.to_client.view(raw);
+        error_last_ = message.type == backend::error_response;
+    }
+}
+
+/// False: the client does not get it.
+bool server_session::on_ready(char status, fate to, effects &fx) {
+    if (status != backend::status_idle && status != backend::status_in_transaction &&
+        status != backend::status_failed) {
+        lose("bad packet", fx);
+        return false;
+    }
+    status_ = status;
+    ++rounds_;
+    if (to == fate::swallow) {
+        if (errand_queries_ > 0 && --errand_queries_ == 0) on_errand_over(fx);
+        return false;
+    }
+    if (settings_->pool_mode == config::pool_mode::statement && status != backend::status_idle && client_ != nullptr) {
+        fx.to_client.make([](std::string &out) { append_refusal(out, refusal::statement_mode_transaction); });
+        fx.client = client_next::close;
+        lose("transaction blocks not allowed in statement pooling mode", fx);
+        return false;
+    }
+    return true;
+}
+
+void server_session::on_errand_over(effects &fx) {
+    const errand was = errand_;
+    errand_ = errand::none;
+    switch (was) {
+        case errand::parameters:
+            if (client_ == nullptr) return;
+            if (errand_failed_) {
+                fx.to_client.make([](std::string &out) { append_refusal(out, refusal::invalid_server_parameter); });
+                fx.client = client_next::close;
+                return lose("invalid server parameter", fx);
+            }
+            client_->on_parameters_applied(*this, fx);
+            break;
+        case errand::check:
+        case errand::reset:
+            if (errand_failed_ || status_ != backend::status_idle) {
+                return lose(was == errand::reset ? "reset query failed" : "test query failed", fx);
+            }
+            if (was == errand::reset) unnamed_owner_ = 0;
+            enter(server_state::idle);
+            fx.server = server_next::errand_done;
+            break;
+        case errand::connect_query:
+        case errand::none:
+            break;
+    }
+}
+
+}  // namespace pgsluice::core

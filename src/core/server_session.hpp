@@ -1,0 +1,166 @@
+// One server connection as a machine: logs in, runs the pooler's own errands, relays replies to the linked client, and
+// holds the one proof that it may go back to its pool. Bytes in, effects out; no socket, no clock.
+// Belongs to the worker that owns the connection, and moves with it. Source: PostgreSQL manual, "Message Flow".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "auth/scram.hpp"
+#include "auth/userlist.hpp"
+#include "config/settings.hpp"
+#include "core/effects.hpp"
+#include "core/owed_replies.hpp"
+#include "core/welcome.hpp"
+#include "wire/frame.hpp"
+
+namespace pgsluice::core {
+
+class client_session;
+
+enum class server_state : std::uint8_t {
+    connecting,  ///< no byte exchanged yet
+    login,       ///< from the startup packet to the end of connect_query
+    idle,        ///< clean, without a client
+    tested,      ///< runs server_check_query or server_reset_query
+    active,      ///< linked to a client
+    closing,     ///< no use any more
+};
+const char *to_string(server_state);
+
+/// How a server proves and is proved; a value that travels with the order to open a connection.
+struct server_secret {
+    std::string user;
+    auth::credential credential;                 ///< from auth_file or the database's password; may be empty
+    std::optional<auth::scram_keys> keys;        ///< pass-through: learnt from a client's login
+    std::optional<auth::scram_derived> derived;  ///< from an earlier login with the same password: spares PBKDF2
+};
+
+/// What the pooler runs on a server of its own accord.
+enum class errand : std::uint8_t { none, connect_query, check, reset, parameters };
+
+/// A server's BackendKeyData: what cancels its query.
+struct backend_key {
+    std::uint32_t pid = 0;
+    std::string secret;  ///< 4 bytes in protocol 3.0
+};
+
+/// Why a login failed: as the server said it, or in our words.
+struct login_error {
+    std::string sqlstate;
+    std::string message;
+    bool from_server = false;
+    bool starting_up() const { return sqlstate == "57P03"; }
+};
+
+class server_session {
+public:
+    /// `nonce`: auth::scram_nonce_bytes random bytes for the login.
+    server_session(std::shared_ptr<const config::pool_settings>, std::shared_ptr<const tracked_names>, server_secret,
+                   std::string nonce);
+
+    /// The transport is there: the startup packet goes out.
+    void on_connected(effects &);
+    /// Takes what it can of `bytes` and says how much; what is left must be given again, with more behind it.
+    std::size_t on_bytes(std::string_view bytes, effects &);
+
+    /// A client gets this server, or leaves it. The state must be idle for the first and clean() for the second.
+    void link(client_session &);
+    void unlink();
+    client_session *client() const { return client_; }
+
+    /// Runs `sql` for the pooler: check and reset on an idle server, parameters ahead of the linked client's requests.
+    void run(errand, std::string_view sql, effects &);
+    /// The linked client's machine is about to send a request, or part of a message.
+    owed_replies &owed() { return owed_; }
+    const owed_replies &owed() const { return owed_; }
+    void set_upload_open(bool open) { upload_open_ = open; }
+
+    /// THE proof that another client may have this server: nothing owed, nothing half sent or half received, outside a
+    /// transaction, no errand, no cancel on its way. Everything that is not known to be clean is not.
+    bool clean() const;
+    /// A cancel for this server is under way (true) or has come to its end (false).
+    void set_cancel_pending(bool pending) { cancel_pending_ = pending; }
+    /// The driver could not yet send everything that was meant for the server.
+    void set_unsent(bool unsent) { unsent_ = unsent; }
+
+    server_state state() const { return state_; }
+    char status() const { return status_; }
+    const shared_parameters &parameters() const { return parameters_; }
+    const login_error &error() const { return error_; }
+    const shared_welcome &greeting() const { return greeting_; }
+    const config::pool_settings &settings() const { return *settings_; }
+    /// The server's key for cancel requests; none when it sent no BackendKeyData.
+    const std::optional<backend_key> &key() const { return key_; }
+    /// Whose Parse made the unnamed statement that is there now; nobody when there is none that we know of.
+    std::uint64_t unnamed_owner() const { return unnamed_owner_; }
+    /// Keys derived at this login, for the next ones (spares PBKDF2).
+    const std::optional<auth::scram_derived> &derived() const { return derived_; }
+    /// Part of a message has gone to the client: nothing else may be said to it.
+    bool relaying_message() const { return body_left_ > 0 && body_forward_; }
+    /// The last thing the client got from the server is an error: when the connection ends now, that was why.
+    bool said_last_words() const { return error_last_; }
+    /// Part of a client's message is with the server: nothing else may be said to it.
+    bool upload_open() const { return upload_open_; }
+    /// The link may end now: the proof holds, and the pool_mode wants it. on_bytes() and the client's relay see to it
+    /// themselves; the driver asks after set_unsent(false) and set_cancel_pending(false).
+    bool releasable() const {
+        return state_ == server_state::active && settings_->pool_mode != config::pool_mode::session && clean();
+    }
+    /// A query of the pooler's own is under way.
+    bool running_errand() const { return errand_ != errand::none; }
+    /// Counts answered requests (ReadyForQuery): tells whether it is still the same query that runs.
+    std::uint64_t rounds() const { return rounds_; }
+
+    void close() { enter(server_state::closing); }
+
+private:
+    void enter(server_state next) { state_ = next; }
+    /// False: the whole body is needed and not here yet.
+    bool on_frame(const wire::frame &, std::string_view raw, effects &);
+    void on_login(const wire::frame &, effects &);
+    void on_authentication(const wire::frame &, effects &);
+    void on_sasl(std::uint32_t code, std::string_view data, effects &);
+    void on_reply(const wire::frame &, std::string_view raw, effects &);
+    bool on_ready(char status, fate, effects &);
+    void on_errand_over(effects &);
+    void record_parameter(std::string_view body);
+    void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
+    void lose(std::string_view why, effects &);
+    void login_over(effects &);
+
+    std::shared_ptr<const config::pool_settings> settings_;
+    std::shared_ptr<const tracked_names> names_;
+    std::unique_ptr<struct server_login> login_;  ///< until logged in
+    owed_replies owed_;
+    shared_parameters parameters_;
+    shared_welcome greeting_;
+    client_session *client_ = nullptr;
+    login_error error_;
+    std::optional<auth::scram_derived> derived_;
+    std::optional<backend_key> key_;
+    std::uint64_t unnamed_owner_ = 0;
+    std::size_t body_left_ = 0;  ///< of a message that streams
+    bool body_forward_ = false;
+    server_state state_ = server_state::connecting;
+    errand errand_ = errand::none;
+    std::uint8_t errand_queries_ = 0;  ///< of the errand, still to be answered
+    bool errand_failed_ = false;
+    char status_ = 'I';
+    bool upload_open_ = false;  ///< the client's message is only partly sent
+    bool frame_open_ = false;   ///< part of a server's message is in the driver's buffer
+    bool cancel_pending_ = false;
+    bool unsent_ = false;
+    bool error_last_ = false;
+    std::uint64_t rounds_ = 0;
+
+public:
+    server_session(const server_session &) = delete;
+    server_session &operator=(const server_session &) = delete;
+    ~server_session();
+};
+
+}  // namespace pgsluice::core

@@ -1,0 +1,396 @@
+// The client driver: read, run the machine, send, do what it asks for.
+#include "net/client.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstring>
+
+#include "net/log.hpp"
+#include "net/server.hpp"
+
+namespace pgsluice::net {
+
+namespace {
+
+/// A refused client gets this long to read why before its socket is closed for good.
+constexpr base::seconds linger{2};
+/// A waiting client may send ahead this much; then we wait for its server first. More than a machine may want whole.
+constexpr std::size_t ahead_max_bytes = 48 * 1024;
+/// The most bytes a machine may ask to have whole (a password, the names at the head of a message).
+constexpr std::size_t held_max_bytes = 256 * 1024;
+
+std::string peer_text(int fd, bool tcp) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    if (tcp && ::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0) {
+        if (address.ss_family == AF_INET6) {
+            const auto &v6 = reinterpret_cast<const sockaddr_in6 &>(address);
+            ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
+            return fmt::format("[{}]:{}", text.data(), ntohs(v6.sin6_port));
+        }
+        const auto &v4 = reinterpret_cast<const sockaddr_in &>(address);
+        ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
+        return fmt::format("{}:{}", text.data(), ntohs(v4.sin_port));
+    }
+    ucred credentials{};
+    length = sizeof credentials;
+    if (!tcp && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0) {
+        return fmt::format("unix({})", credentials.pid);
+    }
+    return tcp ? "?" : "unix(?)";
+}
+
+}  // namespace
+
+client::client(worker &owner, stream socket, bool tcp)
+    : worker_(owner),
+      out_(std::move(socket)),
+      seat_(owner.all().with_ledger(
+          [&](core::ledger &ledger, core::orders &) { return ledger.connected(owner.index(), this); })),
+      id_(seat_->id),
+      session_(id_, owner.env(), owner.now()),
+      since_(owner.now()),
+      peer_(peer_text(out_.fd(), tcp)),
+      tcp_(tcp) {}
+
+std::string client::name() {
+    return fmt::format("C-{}: {}/{}@{}", static_cast<void *>(this),
+                       session_.database().empty() ? "(nodb)" : session_.database(),
+                       session_.user().empty() ? "(nouser)" : session_.user(), peer_);
+}
+
+void client::start() {
+    apply_socket_options(out_.fd(), tcp_, worker_.global());
+    arm();
+    watch();
+}
+
+// ---- reading ----
+
+bool client::may_read() const {
+    if (gone_) return true;
+    if (blocked() || (server_ != nullptr && server_->blocked())) return false;
+    return in_.size_bytes() < ahead_max_bytes || session_.state() == core::client_state::login;
+}
+
+void client::watch() {
+    if (closed_) return;
+    // One that leaves the queue must be noticed though its bytes can not be taken; one that uploads may finish first.
+    const std::uint32_t end = session_.state() == core::client_state::waiting ? EPOLLRDHUP : 0U;
+    const std::uint32_t interest = (may_read() ? EPOLLIN : end) | (blocked() ? EPOLLOUT : 0U);
+    ready_set::has(*this) ? worker_.ready().change(*this, interest) : worker_.ready().add(*this, out_.fd(), interest);
+}
+
+void client::on_ready(std::uint32_t events) {
+    if ((events & EPOLLOUT) != 0) on_writable();
+    if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+    if (may_read()) return receive();
+    // It is gone while we could not take more from it: what it sent ahead is void.
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone_ ? finish() : close("client unexpected eof", false);
+}
+
+void client::receive() {
+    char *const scratch = worker_.scratch();
+    const auto have = in_.size_bytes();
+    const bool behind = have <= worker::scratch_bytes / 2;  // what is left over goes ahead of what comes
+    const auto offset = behind ? have : 0;
+    const long count = out_.receive(scratch + offset, worker::scratch_bytes - offset);
+    if (count == 0) return;
+    if (count < 0) {
+        if (gone_) return finish();
+        return close("client unexpected eof", false);
+    }
+    if (gone_) return;
+    if (behind) {
+        std::memcpy(scratch, in_.view().data(), have);
+        feed({scratch, have + static_cast<std::size_t>(count)});
+    } else {
+        in_.append({scratch, static_cast<std::size_t>(count)});
+        feed(in_.view());
+    }
+    watch();
+}
+
+void client::pump() {
+    if (!gone_ && !blocked() && (server_ == nullptr || !server_->blocked())) feed(in_.view());
+    watch();
+}
+
+/// Runs the machine over `bytes` until it takes no more, and sends everything it made of them at once.
+void client::feed(std::string_view bytes, server *granted) {
+    worker::effects_lease lease(worker_);
+    auto &effects = *lease;
+    std::size_t used = 0;
+    bool go_on = granted == nullptr || link(*granted, effects);
+    while (go_on) {
+        effects.client = core::client_next::none;
+        used += session_.on_bytes(bytes.substr(used), worker_.now(), effects);
+        go_on = step(effects);
+    }
+    const auto next = effects.client;
+    if (next == core::client_next::cancel) return forward_cancel();
+    if (server_ != nullptr && !server_->deliver(effects)) return;
+    if (!deliver(effects)) return;
+    in_.assign(bytes.substr(used));
+    if (next == core::client_next::close) return close_after(effects);
+    const bool waits =
+        session_.state() == core::client_state::waiting || session_.state() == core::client_state::joining;
+    if (in_.size_bytes() > held_max_bytes && !waits) return close("bad packet", false);
+    arm();
+    // The end of what it sent may be what kept the link: the rest of a COPY whose error has been answered.
+    if (server_ != nullptr) server_->release_if_done();
+}
+
+// ---- what the machine asks for ----
+
+bool client::step(core::effects &effects) {
+    switch (effects.client) {
+        case core::client_next::resume:
+            return true;
+        case core::client_next::admit:
+            return admit(effects);
+        case core::client_next::join:
+            return join(effects);
+        case core::client_next::want:
+            return want(effects);
+        default:
+            return false;
+    }
+}
+
+bool client::admit(core::effects &effects) {
+    const auto why =
+        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
+    effects.client = core::client_next::none;
+    why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
+    if (effects.client == core::client_next::join) return join(effects);
+    return effects.client == core::client_next::none;
+}
+
+bool client::join(core::effects &effects) {
+    const auto &login = *session_.login();
+    if (worker_.global().log_connections) {
+        log::info("{} login attempt: db={} user={} tls=no replication=none", name(), login.database(), login.user());
+    }
+    const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
+        return ledger.join(*seat_, login.database(), login.user(), login.keys(), worker_.now(), orders);
+    });
+    effects.client = core::client_next::none;
+    if (outcome.why != core::refusal::none) {
+        session_.on_refused(outcome.why, outcome.argument, effects);
+        return false;
+    }
+    session_.on_joined(outcome.route, worker_.now());
+    if (!outcome.greeting) return false;
+    greet(*outcome.greeting, effects);
+    return true;
+}
+
+void client::greet(const core::welcome &greeting, core::effects &effects) {
+    core::cancel_key key;
+    bool taken = false;
+    while (!taken) {
+        const auto bytes = worker_.env().random->bytes(8);
+        std::memcpy(&key.pid, bytes.data(), 4);
+        std::memcpy(&key.secret, bytes.data() + 4, 4);
+        key.pid &= 0x7fffffffU;  // drivers read it as a signed number
+        if (key.pid == 0) continue;
+        taken = worker_.all().with_ledger(
+            [&](core::ledger &ledger, core::orders &) { return ledger.give_key(*seat_, key); });
+    }
+    session_.on_welcome(greeting, key, worker_.now(), effects);
+}
+
+bool client::want(core::effects &effects) {
+    auto *const seat = worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { return ledger.want(*seat_, worker_.now(), orders); });
+    effects.client = core::client_next::none;
+    if (seat == nullptr) return false;
+    return link(*static_cast<server *>(seat->owner), effects);
+}
+
+bool client::link(server &it, core::effects &effects) {
+    server_ = &it;
+    it.link(*this);
+    session_.on_granted(it.session(), worker_.now(), effects);
+    return effects.client == core::client_next::resume;
+}
+
+void client::take(server &it) {
+    feed(in_.view(), &it);
+    watch();
+}
+
+void client::progress(core::effects &effects) {
+    session_.on_progress(worker_.now(), effects);
+    arm();
+}
+
+void client::reroute(core::shared_route route) {
+    session_.on_rerouted(std::move(route));
+    arm();
+}
+
+void client::let_go() {
+    server_ = nullptr;
+    session_.on_released(worker_.now());
+    arm();
+}
+
+void client::forward_cancel() {
+    const auto &shown = session_.login()->cancel();
+    std::optional<core::ledger::owner_of_key> owner;
+    if (shown.secret.size() == 4) {
+        core::cancel_key key{shown.pid, wire::load_u32(shown.secret.data())};
+        owner = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.find_key(key); });
+    }
+    if (!owner) return close("cancel request", false);
+    // This connection ends when the cancel has had its effect: that is what the canceling side waits for.
+    auto &here = worker_;
+    auto &there = *worker_.all().workers[owner->worker];
+    auto answer = [&here, id = id_] {
+        here.post([&here, id] { here.order({.what = core::order::kind::drop, .worker = here.index(), .client = id}); });
+    };
+    there.post([&there, id = owner->client, answer] { there.cancel(id, answer); });
+}
+
+void client::cancel(std::function<void()> done) {
+    worker::effects_lease effects(worker_);
+    std::size_t taken = 0;
+    if (session_.state() == core::client_state::waiting &&
+        session_.on_cancel_waiting(in_.view(), taken, worker_.now(), *effects)) {
+        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.stop_wanting(*seat_); });
+        done();
+        if (!deliver(*effects)) return;
+        in_.assign(in_.view().substr(taken));
+        return pump();
+    }
+    if (server_ == nullptr || session_.state() != core::client_state::active) return done();
+    server_->cancel(std::move(done));
+}
+
+// ---- events from outside ----
+
+void client::welcome(const core::welcome &greeting) {
+    if (gone_ || session_.state() != core::client_state::joining) return;
+    {
+        worker::effects_lease effects(worker_);
+        greet(greeting, *effects);
+        if (!deliver(*effects)) return;
+    }
+    arm();
+    pump();
+}
+
+void client::refuse(core::refusal why, std::string_view argument) {
+    if (gone_) return;
+    worker::effects_lease effects(worker_);
+    session_.on_refused(why, argument, *effects);
+    if (deliver(*effects)) close_after(*effects);
+}
+
+void client::refuse_by_server(const core::login_error &error) {
+    if (gone_) return;
+    worker::effects_lease effects(worker_);
+    session_.on_server_refused(error, *effects);
+    if (deliver(*effects)) close_after(*effects);
+}
+
+void client::server_lost(bool mid_message) {
+    server_ = nullptr;
+    if (gone_) return;
+    worker::effects_lease effects(worker_);
+    session_.on_server_lost(mid_message, *effects);
+    if (deliver(*effects)) close_after(*effects);
+}
+
+void client::end_with_server(std::string_view why) {
+    server_ = nullptr;
+    close(why, true);
+}
+
+void client::on_timer(base::time_point now) {
+    if (closed_) return;
+    if (gone_) return finish();
+    worker::effects_lease effects(worker_);
+    session_.on_deadline(now, *effects);
+    if (!deliver(*effects)) return;
+    if (effects->client == core::client_next::close) return close_after(*effects);
+    arm();
+}
+
+void client::arm() {
+    if (!gone_) worker_.wheel().arm(*this, session_.deadline());
+}
+
+// ---- sending ----
+
+bool client::deliver(const core::effects &effects) {
+    if (closed_) return false;
+    if (effects.to_client.empty()) return true;
+    switch (out_.send(effects.to_client)) {
+        case sent::all:
+            return true;
+        case sent::some:
+            watch();
+            return true;
+        case sent::failed:
+            close("client unexpected eof", false);
+            return false;
+    }
+    return false;
+}
+
+void client::on_writable() {
+    const auto state = out_.flush();
+    if (state == sent::some) return;
+    if (state == sent::failed) return gone_ ? finish() : close("client unexpected eof", false);
+    if (gone_) {
+        out_.finish_sending();
+        return watch();
+    }
+    if (server_ != nullptr) server_->go_on();
+    if (!closed_) pump();
+}
+
+// ---- the end ----
+
+void client::close_after(const core::effects &effects) {
+    const bool said_why = !effects.to_client.empty();
+    if (said_why && worker_.global().log_pooler_errors) log::warning("{} pooler error: {}", name(), effects.why);
+    close(effects.why.empty() ? "client close request" : effects.why, said_why || blocked());
+}
+
+void client::close(std::string_view why, bool linger_for_peer) {
+    if (gone_) return;
+    gone_ = true;
+    if (worker_.global().log_disconnections) {
+        log::info("{} closing because: {} (age={}s)", name(), why,
+                  std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
+    }
+    if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(why);
+    worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.leave(*seat_, orders); });
+    seat_ = nullptr;
+    if (!linger_for_peer) return finish();
+    // Closing now could reset the connection under the text that says why. The peer may read it, and close first.
+    if (out_.unsent_bytes() == 0) out_.finish_sending();
+    worker_.wheel().arm(*this, worker_.now() + linger);
+    in_.clear();
+    watch();
+}
+
+void client::finish() {
+    if (closed_) return;
+    closed_ = true;
+    worker_.ready().remove(*this);
+    unlink();
+    out_.close();
+    worker_.remove(*this);
+}
+
+}  // namespace pgsluice::net

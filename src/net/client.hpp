@@ -1,0 +1,85 @@
+// The driver of one client connection: reads, calls client_session, sends, does what it asks for. It decides nothing.
+// Belongs to one worker for life. Alive while the worker knows it or an operation of its socket is under way.
+#pragma once
+
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <string>
+
+#include "core/client_session.hpp"
+#include "core/ledger.hpp"
+#include "net/stream.hpp"
+#include "net/timer_wheel.hpp"
+#include "net/worker.hpp"
+
+namespace pgsluice::net {
+
+class client final : public boost::intrusive_ref_counter<client, boost::thread_unsafe_counter>,
+                     public watched,
+                     public timer_hook {
+public:
+    client(worker &, stream, bool tcp);
+
+    void start();
+    /// Gives the machine the bytes it has not taken yet; after whatever it waited for has happened.
+    void pump();
+    /// A server is this client's now, on this worker.
+    void take(server &);
+    /// The linked server went back: no bytes of this client are with it any more.
+    void let_go();
+    void server_lost(bool mid_message);
+    /// The same event that ended the server ends us; the reason was delivered.
+    void end_with_server(std::string_view why);
+    /// The linked server has answered: phases and deadlines follow.
+    void progress(core::effects &);
+    /// Sends what a server's event brought. False when this client is gone.
+    bool deliver(const core::effects &);
+    void close_after(const core::effects &);
+    void welcome(const core::welcome &);
+    void refuse(core::refusal, std::string_view argument);
+    void refuse_by_server(const core::login_error &);
+    void reroute(core::shared_route);
+    /// A CancelRequest with our key.
+    void cancel(std::function<void()> done);
+    void drop(std::string_view why) { close(why, false); }
+    void on_ready(std::uint32_t events) override;
+    void on_timer(base::time_point now) override;
+
+    bool blocked() const { return out_.unsent_bytes() > 0; }
+    core::client_session &session() { return session_; }
+    base::client_id id() const { return id_; }
+    std::string name();
+
+private:
+    void receive();
+    void feed(std::string_view bytes, server *granted = nullptr);
+    bool may_read() const;
+    /// Watches the socket for what is wanted now: input, room for output, or only its end.
+    void watch();
+    bool link(server &, core::effects &);
+    /// Does what the machine asked for before anything is sent; true when it may go on with its bytes.
+    bool step(core::effects &);
+    bool admit(core::effects &);
+    bool join(core::effects &);
+    bool want(core::effects &);
+    void greet(const core::welcome &, core::effects &);
+    void forward_cancel();
+    void on_writable();
+    void arm();
+    void close(std::string_view why, bool linger);
+    void finish();
+
+    worker &worker_;
+    stream out_;
+    core::client_seat *seat_;
+    base::client_id id_;
+    core::client_session session_;
+    server *server_ = nullptr;
+    base::time_point since_;
+    std::string peer_;  ///< address and port, or process id, for the log
+    bool tcp_;
+    bool gone_ = false;  ///< no longer in the ledger; only the socket may still have something to send
+    bool closed_ = false;
+    leftover in_;
+};
+
+}  // namespace pgsluice::net

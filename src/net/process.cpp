@@ -1,0 +1,181 @@
+// Wiring of the whole: start, signals, reload, shutdown.
+#include "net/process.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+#include "config/settings_table.hpp"
+#include "net/log.hpp"
+#include "net/random.hpp"
+#include "net/worker.hpp"
+
+namespace pgsluice::net {
+
+namespace {
+
+/// How often idle and lifetime limits, the reserve and retries are looked at.
+constexpr std::chrono::milliseconds ledger_tick{50};
+
+std::uint32_t worker_count(const config::global_settings &settings) {
+    if (settings.worker_threads > 0) return static_cast<std::uint32_t>(settings.worker_threads);
+    return std::max(1U, std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+boost::system::result<std::string, std::string> read_file(const std::string &path) {
+    errno = 0;
+    std::ifstream in(path, std::ios::binary);
+    std::ostringstream text;
+    if (in) text << in.rdbuf();
+    if (!in || in.bad() || (text.fail() && in.peek() != std::ifstream::traits_type::eof())) {
+        return {boost::system::in_place_error, std::generic_category().message(errno != 0 ? errno : EIO)};
+    }
+    return {boost::system::in_place_value, text.str()};
+}
+
+process::process(command_line line, std::string salt_key, std::shared_ptr<const config::settings> settings)
+    : line_(std::move(line)), salt_key_(std::move(salt_key)), settings_(std::move(settings)) {}
+
+process::~process() = default;
+
+std::string process::listen() {
+    // Before anybody can know that we are here: a signal must not find its default action.
+    for (const int number : {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(number);
+    ::signal(SIGPIPE, SIG_IGN);
+    auto opened = listener::open_all(context_, settings_->global, [this](int fd, bool tcp) { accept(fd, tcp); });
+    if (opened.has_error()) return opened.error();
+    listeners_ = std::move(*opened);
+    return {};
+}
+
+void process::accept(int fd, bool tcp) {
+    // The least loaded worker; between equals, in turn.
+    auto &workers = shared_->workers;
+    std::size_t best = next_worker_++ % workers.size();
+    for (std::size_t i = 0; i < workers.size(); ++i) {
+        if (workers[i]->load() < workers[best]->load()) best = i;
+    }
+    workers[best]->adopt(fd, tcp);
+}
+
+int process::run() {
+    const auto count = worker_count(settings_->global);
+    shared_ = std::make_unique<shared>(context_, settings_, count);
+    core::environment env;
+    env.settings = settings_;
+    env.names = std::make_shared<const core::tracked_names>(settings_->global.track_extra_parameters);
+    env.mock_key = salt_key_;
+    for (std::uint32_t i = 0; i < count; ++i) shared_->workers.push_back(std::make_unique<worker>(i, *shared_, env));
+    // Signals are for this thread; workers inherit a mask without them.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    for (const auto &it : shared_->workers) it->start();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    for (const auto &it : listeners_) {
+        log::info("listening on {}", it->text());
+        it->start();
+    }
+    await_signal();
+    tick();
+    log::info("process up: pgsluice {}, {} workers", PGSLUICE_VERSION, count);
+    context_.run();
+    listeners_.clear();
+    for (const auto &it : shared_->workers) it->stop();
+    for (const auto &it : shared_->workers) it->join();
+    log::info("process ends");
+    return 0;
+}
+
+void process::await_signal() {
+    signals_.async_wait([this](error_code ec, int number) {
+        if (ec) return;
+        await_signal();
+        on_signal(number);
+    });
+}
+
+void process::on_signal(int number) {
+    switch (number) {
+        case SIGHUP:
+            log::reopen();
+            log::info("got SIGHUP, re-reading config");
+            return reload();
+        case SIGTERM:
+        case SIGINT:
+            if (phase_ != phase::running) {
+                log::info("got signal {} while shutting down, exiting at once", number);
+                return context_.stop();
+            }
+            return shut_down(number == SIGTERM ? phase::waiting_for_clients : phase::waiting_for_servers);
+        case SIGQUIT:
+            log::info("got SIGQUIT, fast exit");
+            return context_.stop();
+        case SIGUSR1:
+            log::info("got SIGUSR1, pausing all activity");
+            return shared_->with_ledger([](core::ledger &ledger, core::orders &orders) { ledger.pause(orders); });
+        case SIGUSR2:
+            log::info("got SIGUSR2, continuing from PAUSE");
+            return shared_->with_ledger([](core::ledger &ledger, core::orders &orders) {
+                ledger.resume(std::chrono::steady_clock::now(), orders);
+            });
+        default:
+            return;
+    }
+}
+
+void process::shut_down(phase next) {
+    phase_ = next;
+    const bool for_servers = next == phase::waiting_for_servers;
+    log::info("{}", for_servers ? "got SIGINT, shutting down, waiting for all servers connections to be released"
+                                : "got SIGTERM, shutting down, waiting for all clients to disconnect");
+    std::erase_if(listeners_, [](const auto &it) { return it->tcp(); });
+    shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.shut_down(for_servers, orders); });
+}
+
+void process::reload() {
+    auto fresh = config::load(line_.file, read_file, salt_key_, settings_.get());
+    if (fresh.has_error()) {
+        log::error("reload failed, nothing was changed: {}", config::to_string(fresh.error()));
+        return;
+    }
+    for (const auto &warning : fresh->warnings) log::warning("{}", config::to_string(warning));
+    for (const auto &name : config::restart_needed(*settings_, *fresh->value)) {
+        log::warning("{} was changed in the file; it takes effect at the next start", name);
+    }
+    settings_ = std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh->value));
+    log::set_verbose(std::max(line_.verbose, settings_->global.verbose));
+    for (const auto &it : shared_->workers) {
+        it->post([worker = it.get(), settings = settings_] { worker->use_settings(settings); });
+    }
+    shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) {
+        ledger.apply(settings_, std::chrono::steady_clock::now(), orders);
+    });
+    log::info("configuration reloaded from {}", line_.file);
+}
+
+void process::tick() {
+    ticker_.expires_after(ledger_tick);
+    ticker_.async_wait([this](error_code ec) {
+        if (ec) return;
+        const auto [clients, servers] = shared_->with_ledger([](core::ledger &ledger, core::orders &orders) {
+            ledger.tick(std::chrono::steady_clock::now(), orders);
+            return std::pair(ledger.clients(), ledger.servers());
+        });
+        if ((phase_ == phase::waiting_for_clients && clients == 0) ||
+            (phase_ == phase::waiting_for_servers && servers == 0)) {
+            log::info("{}", phase_ == phase::waiting_for_clients ? "all clients have left, exiting"
+                                                                 : "server connections dropped, exiting");
+            return context_.stop();
+        }
+        tick();
+    });
+}
+
+}  // namespace pgsluice::net

@@ -1,0 +1,60 @@
+// The running pooler as a whole, on the control thread: listeners, workers, signals, reload, shutdown, the ledger's
+// tick. Sources: PgBouncer documentation, "Signals" and usage.
+#pragma once
+
+#include <boost/asio/signal_set.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/load.hpp"
+#include "net/listener.hpp"
+#include "net/worker.hpp"
+
+namespace pgsluice::net {
+
+/// What the command line says on top of the file.
+struct command_line {
+    std::string file;
+    bool quiet = false;
+    bool daemon = false;
+    int verbose = 0;
+    std::string user;  ///< -u
+};
+
+/// Reads a file whole; for config::load().
+boost::system::result<std::string, std::string> read_file(const std::string &path);
+
+class process {
+public:
+    process(command_line, std::string salt_key, std::shared_ptr<const config::settings>);
+    ~process();
+
+    /// Opens the listening sockets; the reason when one can not be had. Before fork and change of user.
+    std::string listen();
+    /// Runs until told to stop; returns the exit status.
+    int run();
+
+private:
+    enum class phase : std::uint8_t { running, waiting_for_clients, waiting_for_servers };
+
+    void on_signal(int number);
+    void await_signal();
+    void reload();
+    void shut_down(phase);
+    void tick();
+    void accept(int fd, bool tcp);
+
+    command_line line_;
+    std::string salt_key_;
+    std::shared_ptr<const config::settings> settings_;
+    asio::io_context context_{1};
+    boost::asio::signal_set signals_{context_};
+    timer ticker_{context_};
+    std::vector<std::unique_ptr<listener>> listeners_;
+    std::unique_ptr<shared> shared_;
+    phase phase_ = phase::running;
+    std::size_t next_worker_ = 0;
+};
+
+}  // namespace pgsluice::net

@@ -1,0 +1,388 @@
+// The server driver: connect, read, run the machine, send, hand on, move, end.
+#include "net/server.hpp"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <cstring>
+
+#include "net/cancel_connection.hpp"
+#include "net/client.hpp"
+#include "net/log.hpp"
+#include "wire/frontend.hpp"
+
+namespace pgsluice::net {
+
+server::server(worker &owner, const core::order &order)
+    : worker_(owner),
+      seat_(static_cast<core::server_seat *>(order.seat)),
+      id_(order.server),
+      session_(std::make_unique<core::server_session>(order.connect->settings, owner.env().names, order.connect->secret,
+                                                      owner.env().random->bytes(auth::scram_nonce_bytes))),
+      connect_(order.connect),
+      since_(owner.now()) {
+    seat_->owner = this;
+}
+
+server::server(worker &owner, moving_server it)
+    : worker_(owner),
+      seat_(it.seat),
+      id_(it.id),
+      session_(std::move(it.session)),
+      out_(it.fd),
+      place_(std::move(it.place)),
+      since_(it.since) {}
+
+std::string server::name() {
+    const auto &settings = session_->settings();
+    return fmt::format("S-{}: {}/{}@{}", static_cast<void *>(this), settings.database, settings.user, place_.text);
+}
+
+// ---- coming ----
+
+void server::connect() {
+    const auto limit = connect_->settings->server_connect_timeout;
+    if (connect_->from_reserve) log::warning("{} taking connection from reserve_pool", name());
+    deadline_ = base::deadline_after(worker_.now(), limit);
+    worker_.wheel().arm(*this, deadline_);
+    dial(worker_.all().control, connect_->settings->hosts[connect_->host], connect_->settings->port, connect_->attempt,
+         limit, [&here = worker_, id = id_](dialled result) {
+             here.post([&here, id, result = std::move(result)]() mutable { here.dialled_to(id, std::move(result)); });
+         });
+}
+
+void server::on_dialled(dialled result) {
+    out_ = stream(result.fd);
+    place_ = std::move(result.place);
+    if (closed_ || draining_) return;
+    if (!out_.is_open()) return login_failed({"08006", std::move(result.problem), false});
+    apply_socket_options(out_.fd(), place_.tcp, worker_.global());
+    if (worker_.global().log_connections) log::info("{} new connection to server", name());
+    worker::effects_lease effects(worker_);
+    session_->on_connected(*effects);
+    if (deliver(*effects)) watch();
+}
+
+void server::login_failed(const core::login_error &error) {
+    log::warning("{} server login failed: {}", name(), error.message);
+    worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { ledger.open_failed(*seat_, error, worker_.now(), orders); });
+    log::info("{} closing because: login failed (age={}s)", name(),
+              std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
+    end();
+}
+
+void server::logged_in() {
+    deadline_ = base::never;
+    connect_.reset();
+    const auto next = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
+        ledger.opened(*seat_, session_->greeting(), session_->derived(), worker_.now(), orders);
+        return ledger.give_back(*seat_, worker_.now(), orders);
+    });
+    hand_on(next);
+}
+
+void server::settle(base::client_id for_client) {
+    watch();
+    const auto next = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
+        return ledger.arrived(*seat_, worker_.index(), this, for_client, worker_.now(), orders);
+    });
+    hand_on(next);
+}
+
+// ---- reading ----
+
+void server::watch() {
+    if (closed_ || !out_.is_open()) return;
+    const bool may_read = draining_ || client_ == nullptr || !client_->blocked();
+    const std::uint32_t interest = (may_read ? EPOLLIN : 0U) | (blocked() ? EPOLLOUT : 0U);
+    ready_set::has(*this) ? worker_.ready().change(*this, interest) : worker_.ready().add(*this, out_.fd(), interest);
+}
+
+void server::on_ready(std::uint32_t events) {
+    if ((events & EPOLLOUT) != 0) on_writable();
+    if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+    // Its end can wait until the client has taken what came before; watch() finds it again.
+    if (!draining_ && client_ != nullptr && client_->blocked()) return worker_.ready().remove(*this);
+    receive();
+}
+
+void server::receive() {
+    char *const scratch = worker_.scratch();
+    const auto have = in_.size_bytes();
+    const bool behind = have <= worker::scratch_bytes / 2;
+    const auto offset = behind ? have : 0;
+    const long count = out_.receive(scratch + offset, worker::scratch_bytes - offset);
+    if (count == 0) return;
+    if (count < 0) {
+        if (draining_) return finish();
+        if (session_->state() == core::server_state::login) {
+            return login_failed({"08006", "server closed the connection during login", false});
+        }
+        return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");
+    }
+    if (draining_) return;
+    if (behind) {
+        std::memcpy(scratch, in_.view().data(), have);
+        return feed({scratch, have + static_cast<std::size_t>(count)});
+    }
+    in_.append({scratch, static_cast<std::size_t>(count)});
+    feed(in_.view());
+}
+
+void server::feed(std::string_view bytes) {
+    worker::effects_lease lease(worker_);
+    auto &effects = *lease;
+    const auto *const linked = client_;
+    const auto used = session_->on_bytes(bytes, effects);
+    if (client_ != nullptr) client_->progress(effects);
+    send_now(effects);
+    if (closed_ || draining_) return;
+    in_.assign(bytes.substr(used));
+    // A client that can not be sent to has left meanwhile, and the server may be another's already.
+    if (client_ == linked || effects.server == core::server_next::lose) act(effects);
+    watch();
+}
+
+/// Sends both ways. A side that can not be sent to is closed, and the other is seen to.
+void server::send_now(core::effects &effects) {
+    if (!deliver(effects)) return;
+    if (client_ != nullptr) client_->deliver(effects);
+}
+
+bool server::deliver(const core::effects &effects) {
+    if (closed_ || draining_) return false;
+    if (effects.to_server.empty()) return true;
+    const auto state = out_.send(effects.to_server);
+    session_->set_unsent(state == sent::some);
+    if (state == sent::some) watch();
+    if (state == sent::failed) lose("server conn crashed?");
+    return state != sent::failed;
+}
+
+void server::go_on() {
+    if (closed_ || draining_) return;
+    if (!in_.empty()) return feed(in_.view());
+    watch();
+}
+
+// ---- what the machine asks for ----
+
+void server::act(core::effects &effects) {
+    const auto next = effects.client;
+    switch (effects.server) {
+        case core::server_next::none:
+            break;
+        case core::server_next::logged_in:
+            return logged_in();
+        case core::server_next::login_failed:
+            return login_failed(session_->error());
+        case core::server_next::errand_done:
+            return release();
+        case core::server_next::release:
+            return release();
+        case core::server_next::lose:
+            if (next == core::client_next::close && client_ != nullptr) {
+                auto *const it = std::exchange(client_, nullptr);
+                lose(effects.why);
+                return it->end_with_server(effects.why);
+            }
+            return lose(effects.why);
+    }
+    if (next == core::client_next::resume && client_ != nullptr) client_->pump();
+}
+
+/// The proof holds: the server goes to the next client, or into the pool.
+void server::release() {
+    auto *const former = std::exchange(client_, nullptr);
+    watch();  // the former client may have kept us from reading
+    if (former != nullptr) {
+        session_->unlink();
+        former->let_go();
+        if (session_->settings().server_reset_query_always && !session_->settings().server_reset_query.empty()) {
+            run(core::errand::reset, session_->settings().server_reset_query);
+            return former->pump();
+        }
+    }
+    const auto next = worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { return ledger.give_back(*seat_, worker_.now(), orders); });
+    hand_on(next);
+    if (former != nullptr) former->pump();  // after the ones that waited longer
+}
+
+void server::hand_on(const core::handing_on &next) {
+    switch (next.next) {
+        case core::handing_on::step::idle:
+            return;
+        case core::handing_on::step::grant:
+            return static_cast<client *>(next.client->owner)->take(*this);
+        case core::handing_on::step::move:
+            return move_to(next.to, next.for_client);
+        case core::handing_on::step::close:
+            return lose(next.why);
+    }
+}
+
+void server::link(client &it) {
+    client_ = &it;
+}
+
+void server::run(core::errand what, const std::string &sql) {
+    worker::effects_lease effects(worker_);
+    session_->run(what, sql, *effects);
+    deliver(*effects);
+}
+
+void server::check() {
+    if (!closed_ && !draining_) run(core::errand::check, session_->settings().server_check_query);
+}
+
+void server::client_gone(std::string_view why) {
+    client_ = nullptr;
+    if (closed_ || draining_) return;
+    if (session_->clean()) {
+        session_->unlink();
+        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.unlinked(*seat_); });
+        const auto &settings = session_->settings();
+        const bool reset = settings.pool_mode == config::pool_mode::session || settings.server_reset_query_always;
+        if (!reset || settings.server_reset_query.empty()) return release();
+        run(core::errand::reset, settings.server_reset_query);
+        return watch();
+    }
+    if (why == "client close request" || why == "client unexpected eof") {
+        why = session_->owed().owed() > 0 ? "client disconnected with query in progress"
+                                          : "client disconnect while server was not ready";
+    }
+    lose(why);
+}
+
+// ---- cancel ----
+
+void server::cancel(std::function<void()> done) {
+    if (!cancels_.empty()) return cancels_.push_back(std::move(done));  // one is on its way already
+    if (closed_ || draining_ || !session_->key() || session_->owed().owed() == 0) return done();
+    // What runs is ours (parameters being set), not the client's query.
+    if (session_->owed().next_asker() == core::asker::pooler) return done();
+    cancels_.push_back(std::move(done));
+    session_->set_cancel_pending(true);
+    const auto round = session_->rounds();
+    auto same_query = [self = boost::intrusive_ptr(this), round] {
+        return !self->closed_ && !self->draining_ && self->session_->rounds() == round &&
+               self->session_->owed().owed() > 0;
+    };
+    cancel_connection::start(worker_, place_, *session_->key(), worker_.global().cancel_wait_timeout,
+                             std::move(same_query),
+                             [self = boost::intrusive_ptr(this)](bool in_time) { self->cancel_over(in_time); });
+}
+
+void server::cancel_over(bool in_time) {
+    for (const auto &done : std::exchange(cancels_, {})) done();
+    if (closed_ || draining_) return;
+    session_->set_cancel_pending(false);
+    // It may still strike at any moment: nobody else may have this server.
+    if (!in_time) return lose("cancel_wait_timeout");
+    if (session_->releasable()) release();
+}
+
+// ---- moving ----
+
+void server::move_to(base::worker_index to, base::client_id for_client) {
+    if (closed_ || draining_) return;
+    if (!in_.empty() || !session_->clean()) return lose("idle server got dirty");
+    // What is unread stays in the socket, and is the next worker's to read.
+    worker_.ready().remove(*this);
+    moving_server it{.seat = seat_,
+                     .id = id_,
+                     .session = std::move(session_),
+                     .fd = -1,
+                     .place = std::move(place_),
+                     .since = since_,
+                     .for_client = for_client};
+    it.fd = out_.release();
+    closed_ = true;
+    unlink();
+    worker_.remove(*this);
+    auto &there = *worker_.all().workers[to];
+    there.post([&there, it = std::move(it)]() mutable { there.receive(std::move(it)); });
+}
+
+// ---- going ----
+
+void server::on_timer(base::time_point now) {
+    if (closed_) return;
+    if (now < deadline_) return worker_.wheel().arm(*this, deadline_);
+    if (draining_) return finish();
+    login_failed({"08006", "connect timeout", false});
+}
+
+void server::lose(std::string_view why) {
+    if (closed_ || draining_) return;
+    const auto state = session_->state();
+    if (state == core::server_state::connecting || state == core::server_state::login) {
+        return login_failed({"08006", std::string(why), false});
+    }
+    draining_ = true;
+    auto *const it = std::exchange(client_, nullptr);
+    const bool told = session_->relaying_message() || session_->said_last_words();
+    log::info("{} closing because: {} (age={}s)", name(), why,
+              std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
+    worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { ledger.closing(*seat_, worker_.now(), orders); });
+    if (it != nullptr) it->server_lost(told);
+    end();
+}
+
+/// The ledger knows that it is closing; now PostgreSQL is told.
+void server::end() {
+    draining_ = true;
+    const bool running = session_->owed().owed() > 0 || session_->running_errand();
+    session_->close();
+    if (!out_.is_open()) return finish();
+    // A query that runs on would hold its slot: PostgreSQL is told to stop it.
+    if (const auto &key = session_->key(); running && key) {
+        cancel_connection::start(
+            worker_, place_, *key, worker_.global().cancel_wait_timeout, [] { return true; }, [](bool) {});
+    }
+    drain();
+}
+
+/// The slot is free when PostgreSQL has ended the backend, which it says by closing the connection.
+void server::drain() {
+    if (out_.unsent_bytes() == 0 && !session_->upload_open()) {
+        core::outbox goodbye;
+        goodbye.make([](std::string &out) { wire::frontend::append_terminate(out); });
+        if (out_.send(goodbye) == sent::failed) return finish();
+    }
+    out_.drop_unsent();
+    out_.finish_sending();
+    deadline_ = worker_.now() + closing_grace;
+    worker_.wheel().arm(*this, deadline_);
+    in_.clear();
+    watch();
+}
+
+void server::finish() {
+    if (closed_) return;
+    closed_ = true;
+    worker_.ready().remove(*this);
+    unlink();
+    out_.close();
+    for (const auto &done : std::exchange(cancels_, {})) done();
+    worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { ledger.closed(*seat_, worker_.now(), orders); });
+    worker_.remove(*this);
+}
+
+// ---- sending what the kernel did not take ----
+
+void server::on_writable() {
+    const auto state = out_.flush();
+    if (state == sent::some) return;
+    if (draining_) return watch();
+    if (state == sent::failed) return lose("server conn crashed?");
+    session_->set_unsent(false);
+    if (session_->releasable()) return release();
+    if (client_ != nullptr) client_->pump();
+    watch();
+}
+
+}  // namespace pgsluice::net

@@ -1,0 +1,105 @@
+// The driver of one server connection: connects, reads, calls server_session, sends, does what it asks for. It decides
+// nothing. Belongs to one worker at a time; to move, its descriptor and machine travel in a message.
+#pragma once
+
+#include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/ledger.hpp"
+#include "core/server_session.hpp"
+#include "net/dial.hpp"
+#include "net/stream.hpp"
+#include "net/timer_wheel.hpp"
+#include "net/worker.hpp"
+
+namespace pgsluice::net {
+
+class client;
+
+/// A server between two workers.
+struct moving_server {
+    core::server_seat *seat = nullptr;
+    base::server_id id;
+    std::unique_ptr<core::server_session> session;
+    int fd = -1;
+    place_to_dial place;
+    base::time_point since;
+    base::client_id for_client;
+};
+
+class server final : public boost::intrusive_ref_counter<server, boost::thread_unsafe_counter>,
+                     public watched,
+                     public timer_hook {
+public:
+    /// How long a backend may take to end before its slot is given away all the same.
+    static constexpr base::seconds closing_grace{5};
+
+    /// A new one: connects and logs in.
+    server(worker &, const core::order &);
+    /// One that arrives from another worker.
+    server(worker &, moving_server);
+
+    void connect();
+    void settle(base::client_id for_client);  ///< after arrival
+    void link(client &);
+    /// The linked client is going: the server is cleaned for the next one, or closed because of `why`.
+    void client_gone(std::string_view why);
+    /// Sends what a client's event brought. False when this server is lost, and the client with it.
+    bool deliver(const core::effects &);
+    /// The linked client takes bytes again.
+    void go_on();
+    /// The linked client has sent its last piece: the link may end now.
+    void release_if_done() {
+        if (!blocked() && session_->releasable()) release();
+    }
+    void check();
+    void move_to(base::worker_index, base::client_id for_client);
+    void cancel(std::function<void()> done);
+    void drop(std::string_view why) { lose(why); }
+    void on_dialled(dialled);
+    void on_ready(std::uint32_t events) override;
+    void on_timer(base::time_point now) override;
+
+    bool blocked() const { return out_.unsent_bytes() > 0; }
+    core::server_session &session() { return *session_; }
+    base::server_id id() const { return id_; }
+    std::string name();
+
+private:
+    void receive();
+    void feed(std::string_view bytes);
+    void watch();
+    void act(core::effects &);
+    void release();
+    void hand_on(const core::handing_on &);
+    void logged_in();
+    void login_failed(const core::login_error &);
+    void run(core::errand, const std::string &sql);
+    void send_now(core::effects &);
+    void on_writable();
+    void lose(std::string_view why);
+    void end();
+    void drain();
+    void finish();
+    void cancel_over(bool in_time);
+
+    worker &worker_;
+    core::server_seat *seat_;
+    base::server_id id_;
+    std::unique_ptr<core::server_session> session_;
+    std::shared_ptr<const core::order::connection> connect_;
+    stream out_;
+    place_to_dial place_;
+    client *client_ = nullptr;
+    base::time_point since_;
+    base::time_point deadline_ = base::never;     ///< of the login, then of the end
+    std::vector<std::function<void()>> cancels_;  ///< who is told when the cancel under way is over
+    bool draining_ = false;                       ///< said goodbye: reads to the end of the stream
+    bool closed_ = false;
+    leftover in_;
+};
+
+}  // namespace pgsluice::net

@@ -1,0 +1,33 @@
+// What all workers share: the ledger under its one mutex, and each other's queues. Made by the control thread before
+// the workers start, and gone after they have ended.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/ledger.hpp"
+#include "net/asio.hpp"
+
+namespace pgsluice::net {
+
+class worker;
+
+struct shared {
+    shared(asio::io_context &control_loop, std::shared_ptr<const config::settings> settings, std::uint32_t count)
+        : control(control_loop), ledger(std::move(settings), count) {}
+
+    /// The control thread's loop: what waits for rare things (names, connections being made) waits there.
+    asio::io_context &control;
+
+    /// Held for the few steps of one call to the ledger, never across input or output.
+    std::mutex mutex;
+    core::ledger ledger;
+    std::vector<std::unique_ptr<worker>> workers;
+
+    /// Calls `use(ledger, orders)` under the mutex and hands each order to the worker it is for. Any thread.
+    template <class Use>
+    auto with_ledger(Use &&use);
+};
+
+}  // namespace pgsluice::net

@@ -1,0 +1,91 @@
+// One socket: sends at once without blocking and keeps what the kernel did not take; receives what is there. Also the
+// socket options of both legs. Knows no protocol and no epoll. Belongs to the connection's worker.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "config/settings.hpp"
+#include "core/outbox.hpp"
+
+namespace pgsluice::net {
+
+enum class sent : std::uint8_t { all, some, failed };
+
+class stream {
+public:
+    /// Takes the descriptor over; -1 is no socket yet.
+    explicit stream(int fd = -1) : fd_(fd) {}
+    stream(stream &&other) noexcept
+        : fd_(std::exchange(other.fd_, -1)), unsent_at_(other.unsent_at_), unsent_(std::move(other.unsent_)) {}
+    stream &operator=(stream &&other) noexcept {
+        close();
+        fd_ = std::exchange(other.fd_, -1);
+        unsent_at_ = other.unsent_at_;
+        unsent_ = std::move(other.unsent_);
+        return *this;
+    }
+    ~stream() { close(); }
+
+    int fd() const { return fd_; }
+    bool is_open() const { return fd_ >= 0; }
+    int release() { return std::exchange(fd_, -1); }
+    /// Bytes that wait for the socket to take them. While there are any, the other side must not be read further.
+    std::size_t unsent_bytes() const { return unsent_.size() - unsent_at_; }
+
+    /// Sends the outbox; what is not taken is copied and kept. Order is preserved.
+    sent send(const core::outbox &);
+    /// Tries again with what was kept.
+    sent flush();
+    void drop_unsent() {
+        unsent_ = std::string();
+        unsent_at_ = 0;
+    }
+    /// Reads what is there, without waiting: the count, 0 for nothing yet, -1 for the end of the stream or an error.
+    long receive(char *into, std::size_t room) const;
+    /// No more from us: the peer reads the end of the stream after what was sent.
+    void finish_sending() const;
+    void close();
+
+private:
+    ssize_t send_pieces(const core::outbox &) const;
+    void keep(const core::outbox &, std::size_t from);
+
+    int fd_;
+    std::size_t unsent_at_ = 0;
+    std::string unsent_;
+};
+
+/// What was received and not yet taken by a machine. Small leftovers keep their memory for the next time; larger ones
+/// give it back, so that one big message leaves nothing behind.
+class leftover {
+public:
+    static constexpr std::size_t keep_bytes = 512;
+
+    std::string_view view() const { return bytes_; }
+    std::size_t size_bytes() const { return bytes_.size(); }
+    bool empty() const { return bytes_.empty(); }
+    /// `rest` may be part of what is held.
+    void assign(std::string_view rest) {
+        if (rest.empty() && bytes_.empty()) return;
+        if (rest.size() == bytes_.size() && rest.data() == bytes_.data()) return;
+        if (bytes_.capacity() > keep_bytes && rest.size() <= keep_bytes) {
+            bytes_ = std::string(rest);
+        } else {
+            bytes_.assign(rest);
+        }
+    }
+    void append(std::string_view more) { bytes_.append(more); }
+    void clear() { assign({}); }
+
+private:
+    std::string bytes_;
+};
+
+/// TCP_NODELAY, keepalive and buffers as configured; no effect on Unix sockets. Source: PgBouncer docs, tcp_*.
+void apply_socket_options(int fd, bool tcp, const config::global_settings &);
+
+}  // namespace pgsluice::net

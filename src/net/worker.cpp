@@ -1,0 +1,170 @@
+// The worker's loop, its tables of connections, and the orders it carries out.
+#include "net/worker.hpp"
+
+#include "net/cancel_connection.hpp"
+#include "net/client.hpp"
+#include "net/log.hpp"
+#include "net/server.hpp"
+
+namespace pgsluice::net {
+
+worker::worker(base::worker_index index, shared &all, core::environment env)
+    : index_(index),
+      shared_(all),
+      env_(std::move(env)),
+      now_(std::chrono::steady_clock::now()),
+      wheel_(now_),
+      scratch_(std::make_unique<char[]>(scratch_bytes)) {
+    env_.random = &random_;
+}
+
+worker::~worker() = default;
+
+void worker::start() {
+    ready_.add(mailbox_, mailbox_.fd(), EPOLLIN);
+    thread_ = std::thread([this] { loop(); });
+}
+
+void worker::loop() {
+    auto next_tick = now_ + timer_wheel::tick;
+    while (!stopping_) {
+        try {
+            const auto left = std::chrono::ceil<base::milliseconds>(next_tick - std::chrono::steady_clock::now());
+            ready_.wait(left, [this] { refresh(); });
+            if (now_ >= next_tick) {
+                wheel_.advance(now_);
+                next_tick = now_ + timer_wheel::tick;
+            }
+        } catch (const std::exception &problem) {
+            // One event went wrong; the other connections of this worker go on.
+            log::error("internal error on worker {}: {}", index_, problem.what());
+        }
+        buried_clients_.clear();
+        buried_servers_.clear();
+        buried_cancels_.clear();
+    }
+    cancels_.clear();
+    clients_.clear();
+    servers_.clear();
+}
+
+void worker::adopt(int fd, bool tcp) {
+    load_.fetch_add(1, std::memory_order_relaxed);
+    post([this, socket = std::make_shared<stream>(fd), tcp] {
+        const boost::intrusive_ptr it(new client(*this, std::move(*socket), tcp));
+        add(it);
+        it->start();
+    });
+}
+
+void worker::add(boost::intrusive_ptr<client> it) {
+    clients_.emplace(it->id(), std::move(it));
+}
+void worker::add(boost::intrusive_ptr<server> it) {
+    servers_.emplace(it->id(), std::move(it));
+}
+
+void worker::remove(const client &it) {
+    const auto found = clients_.find(it.id());
+    if (found == clients_.end()) return;
+    load_.fetch_sub(1, std::memory_order_relaxed);
+    buried_clients_.push_back(std::move(found->second));
+    clients_.erase(found);
+}
+
+void worker::remove(const server &it) {
+    const auto found = servers_.find(it.id());
+    if (found == servers_.end()) return;
+    buried_servers_.push_back(std::move(found->second));
+    servers_.erase(found);
+}
+
+void worker::keep(std::shared_ptr<cancel_connection> it) {
+    const auto *const key = it.get();
+    cancels_.emplace(key, std::move(it));
+}
+
+void worker::remove(const cancel_connection &it) {
+    const auto found = cancels_.find(&it);
+    if (found == cancels_.end()) return;
+    buried_cancels_.push_back(std::move(found->second));
+    cancels_.erase(found);
+}
+
+void worker::receive(moving_server it) {
+    const auto for_client = it.for_client;
+    const boost::intrusive_ptr arrived(new server(*this, std::move(it)));
+    add(arrived);
+    arrived->settle(for_client);
+}
+
+void worker::dialled_to(base::server_id id, dialled result) {
+    const auto found = servers_.find(id);
+    if (found != servers_.end()) return found->second->on_dialled(std::move(result));
+    stream nobody(result.fd);
+}
+
+void worker::use_settings(std::shared_ptr<const config::settings> settings) {
+    env_.settings = std::move(settings);
+}
+
+void worker::cancel(base::client_id id, std::function<void()> done) {
+    const auto it = clients_.find(id);
+    if (it == clients_.end()) return done();
+    const boost::intrusive_ptr keep(it->second);
+    keep->cancel(std::move(done));
+}
+
+// ---- orders ----
+
+void worker::order(core::order it) {
+    // What ends or changes a client never happens below a call of that very client: always from the loop.
+    const bool of_server = it.what == core::order::kind::open || it.what == core::order::kind::close ||
+                           it.what == core::order::kind::check || it.what == core::order::kind::move;
+    if (of_server && std::this_thread::get_id() == thread_.get_id()) return carry_out(it);
+    post([this, it = std::move(it)]() mutable { carry_out(it); });
+}
+
+void worker::carry_out(core::order &it) {
+    if (it.what == core::order::kind::open) {
+        const boost::intrusive_ptr fresh(new server(*this, it));
+        add(fresh);
+        return fresh->connect();
+    }
+    if (!it.server) return carry_out_for_client(it);
+    const auto found = servers_.find(it.server);
+    if (found == servers_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    switch (it.what) {
+        case core::order::kind::close:
+            return keep->drop(it.why);
+        case core::order::kind::check:
+            return keep->check();
+        case core::order::kind::move:
+            return keep->move_to(it.to, it.client);
+        default:
+            return;
+    }
+}
+
+void worker::carry_out_for_client(core::order &it) {
+    const auto found = clients_.find(it.client);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    switch (it.what) {
+        case core::order::kind::welcome:
+            return keep->welcome(*it.greeting);
+        case core::order::kind::refuse:
+            return keep->refuse(it.refused, it.argument);
+        case core::order::kind::refuse_by_server:
+            return keep->refuse_by_server(*it.error);
+        case core::order::kind::reroute:
+            return keep->reroute(std::move(it.new_route));
+        case core::order::kind::drop:
+            return keep->drop("cancel request");
+        default:
+            return;
+    }
+}
+
+}  // namespace pgsluice::net

@@ -1,0 +1,151 @@
+// One thread and what it owns: an event loop, its clients and servers, their timers, and scratch memory.
+// Everything here is touched by this thread only; others reach it by post(). It carries out the ledger's orders.
+#pragma once
+
+#include <atomic>
+#include <boost/smart_ptr/intrusive_ptr.hpp>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "core/client_login.hpp"
+#include "core/orders.hpp"
+#include "net/mailbox.hpp"
+#include "net/random.hpp"
+#include "net/ready_set.hpp"
+#include "net/shared.hpp"
+#include "net/timer_wheel.hpp"
+
+namespace pgsluice::net {
+
+class cancel_connection;
+class client;
+class server;
+struct moving_server;
+struct dialled;
+
+class worker {
+public:
+    /// One read takes at most this much; relayed bytes are sent straight from here.
+    static constexpr std::size_t scratch_bytes = 64 * 1024;
+
+    worker(base::worker_index index, shared &, core::environment);
+    ~worker();
+
+    // ---- any thread ----
+
+    void start();
+    /// Ends the loop; join() waits for the thread.
+    void stop() {
+        post([this] { stopping_ = true; });
+    }
+    void join() { thread_.join(); }
+    template <class Task>
+    void post(Task &&task) {
+        mailbox_.put(std::forward<Task>(task));
+    }
+    void order(core::order);
+    /// A connection that the listener accepted.
+    void adopt(int fd, bool tcp);
+    std::size_t load() const { return load_.load(std::memory_order_relaxed); }
+
+    // ---- this worker's thread ----
+
+    ready_set &ready() { return ready_; }
+    base::worker_index index() const { return index_; }
+    shared &all() { return shared_; }
+    const core::environment &env() const { return env_; }
+    const config::global_settings &global() const { return env_.settings->global; }
+    timer_wheel &wheel() { return wheel_; }
+    char *scratch() { return scratch_.get(); }
+    /// The time of this wake-up; refresh() reads the clock, once for each.
+    base::time_point now() const { return now_; }
+    void refresh() { now_ = std::chrono::steady_clock::now(); }
+
+    /// Connections leave by remove(); their objects live on until the round of events is over.
+    void add(boost::intrusive_ptr<client>);
+    void remove(const client &);
+    void add(boost::intrusive_ptr<server>);
+    void remove(const server &);
+    void keep(std::shared_ptr<cancel_connection>);
+    void remove(const cancel_connection &);
+    void receive(moving_server);
+    /// The connection that one of our servers waits for, made or failed; nobody's if that server has gone.
+    void dialled_to(base::server_id, dialled);
+    void use_settings(std::shared_ptr<const config::settings>);
+    /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
+    void cancel(base::client_id, std::function<void()> done);
+    /// Effects for one event, reused: events nest when a released server is granted on.
+    class effects_lease {
+    public:
+        explicit effects_lease(worker &owner) : owner_(owner) {
+            if (owner_.spare_effects_.empty()) owner_.spare_effects_.push_back(std::make_unique<core::effects>());
+            it_ = std::move(owner_.spare_effects_.back());
+            owner_.spare_effects_.pop_back();
+            it_->clear();
+        }
+        ~effects_lease() { owner_.spare_effects_.push_back(std::move(it_)); }
+        effects_lease(const effects_lease &) = delete;
+        effects_lease &operator=(const effects_lease &) = delete;
+        core::effects &operator*() { return *it_; }
+        core::effects *operator->() { return it_.get(); }
+
+    private:
+        worker &owner_;
+        std::unique_ptr<core::effects> it_;
+    };
+
+private:
+    void carry_out(core::order &);
+    void carry_out_for_client(core::order &);
+    void loop();
+
+    base::worker_index index_;
+    shared &shared_;
+    core::environment env_;
+    openssl_random random_;
+    ready_set ready_;
+    mailbox mailbox_;
+    bool stopping_ = false;
+    base::time_point now_;
+    timer_wheel wheel_;
+    std::unique_ptr<char[]> scratch_;
+    std::vector<std::unique_ptr<core::effects>> spare_effects_;
+    std::unordered_map<base::client_id, boost::intrusive_ptr<client>> clients_;
+    std::unordered_map<base::server_id, boost::intrusive_ptr<server>> servers_;
+    std::unordered_map<const cancel_connection *, std::shared_ptr<cancel_connection>> cancels_;
+    std::vector<std::shared_ptr<cancel_connection>> buried_cancels_;
+    std::vector<boost::intrusive_ptr<client>> buried_clients_;
+    std::vector<boost::intrusive_ptr<server>> buried_servers_;
+    std::atomic<std::size_t> load_{0};
+    std::thread thread_;
+};
+
+template <class Use>
+auto shared::with_ledger(Use &&use) {
+    core::orders out;
+    const auto hand_out = [&] {
+        for (auto &it : out) {
+            auto &to = *workers[it.worker];
+            to.order(std::move(it));
+        }
+    };
+    if constexpr (std::is_void_v<decltype(use(ledger, out))>) {
+        {
+            const std::lock_guard lock(mutex);
+            use(ledger, out);
+        }
+        hand_out();
+    } else {
+        auto result = [&] {
+            const std::lock_guard lock(mutex);
+            return use(ledger, out);
+        }();
+        hand_out();
+        return result;
+    }
+}
+
+}  // namespace pgsluice::net

@@ -1,0 +1,43 @@
+// Messages that a frontend sends: their type bytes, and the few that we build ourselves.
+// Source: PostgreSQL manual, "Message Formats".
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "wire/writer.hpp"
+
+namespace pgsluice::wire::frontend {
+
+inline constexpr char bind = 'B';
+inline constexpr char close = 'C';
+inline constexpr char copy_data = 'd';
+inline constexpr char copy_done = 'c';
+inline constexpr char copy_fail = 'f';
+inline constexpr char describe = 'D';
+inline constexpr char execute = 'E';
+inline constexpr char flush = 'H';
+inline constexpr char function_call = 'F';
+inline constexpr char parse = 'P';
+inline constexpr char password = 'p';  ///< also GSS and SASL responses
+inline constexpr char query = 'Q';
+inline constexpr char sync = 'S';
+inline constexpr char terminate = 'X';
+
+inline void append_query(std::string &out, std::string_view sql) {
+    writer(out, query).cstring(sql).finish();
+}
+inline void append_terminate(std::string &out) {
+    writer(out, terminate).finish();
+}
+inline void append_password(std::string &out, std::string_view text) {
+    writer(out, password).cstring(text).finish();
+}
+inline void append_sasl_initial_response(std::string &out, std::string_view mechanism, std::string_view response) {
+    writer(out, password).cstring(mechanism).u32(static_cast<std::uint32_t>(response.size())).bytes(response).finish();
+}
+inline void append_sasl_response(std::string &out, std::string_view response) {
+    writer(out, password).bytes(response).finish();
+}
+
+}  // namespace pgsluice::wire::frontend
