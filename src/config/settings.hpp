@@ -57,6 +57,7 @@ struct global_settings {
     bool server_round_robin = false;
     std::vector<std::string> track_extra_parameters{"IntervalStyle"};
     std::vector<std::string> ignore_startup_parameters;
+    int max_prepared_statements = 200;  ///< of one server; 0 = named ones are refused outside session mode
 
     // Authentication.
     config::auth_type auth_type = config::auth_type::md5;

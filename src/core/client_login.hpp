@@ -19,6 +19,8 @@
 
 namespace pgsluice::core {
 
+class statement_store;
+
 /// Unpredictable bytes, from the driver (tests bring their own).
 class random_source {
 public:
@@ -31,7 +33,8 @@ struct environment {
     std::shared_ptr<const config::settings> settings;
     std::shared_ptr<const tracked_names> names;
     random_source *random = nullptr;
-    std::string mock_key;  ///< one for the process: makes what unknown users are shown stable
+    statement_store *statements = nullptr;  ///< the worker's own
+    std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
 
 /// The key a CancelRequest shows.

@@ -1,4 +1,4 @@
-// The client machine: welcome, the link to a server, what each request needs, and every deadline.
+// The client machine: welcome, the link to a server, and every deadline. What it relays: client_requests.cpp.
 #include "core/client_session.hpp"
 
 #include <algorithm>
@@ -6,7 +6,6 @@
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frontend.hpp"
-#include "wire/reader.hpp"
 
 namespace pgsluice::core {
 
@@ -14,21 +13,6 @@ namespace backend = wire::backend;
 namespace frontend = wire::frontend;
 using base::deadline_after;
 using base::time_point;
-
-namespace {
-
-/// Names at the head of Parse, Bind, Describe and Close; PostgreSQL cuts at 63 bytes what SQL can reach.
-constexpr std::size_t names_max_bytes = 32 * 1024;
-/// A pipeline this deep stops reading from its client until the server has answered some of it.
-constexpr std::size_t owed_max = 1 << 14;
-
-/// What PostgreSQL drops, type by type, between an error and the Sync.
-bool is_request(char type) {
-    constexpr std::string_view all{"BCDEFHPQcdf"};
-    return all.find(type) != std::string_view::npos;
-}
-
-}  // namespace
 
 const char *to_string(client_state state) {
     switch (state) {
@@ -133,7 +117,6 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     phase_ = link_phase::quiet;
     rounds_ = server.rounds();
     transaction_since_ = now;
-    parse_in_batch_ = false;
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;
@@ -184,6 +167,14 @@ void client_session::on_released(time_point now) {
     enter(client_state::idle, now);
 }
 
+void client_session::on_statements_settled(std::string_view outcomes) {
+    book().settle(outcomes);
+}
+
+void client_session::on_all_deallocated() {
+    if (statements_) statements_->drop_all_named();
+}
+
 void client_session::on_server_lost(bool mid_message, effects &fx) {
     server_ = nullptr;
     if (state_ == client_state::closing) return;
@@ -216,197 +207,7 @@ void client_session::on_progress(time_point now, effects &fx) {
     }
 }
 
-// ---- requests ----
-
-std::size_t client_session::relay(std::string_view bytes, time_point now, effects &fx) {
-    std::size_t used = 0;
-    while (used < bytes.size()) {
-        const auto rest = bytes.substr(used);
-        if (body_left_ > 0) {
-            const auto part = rest.substr(0, body_left_);
-            if (body_forward_) fx.to_server.view(part);
-            body_left_ -= part.size();
-            used += part.size();
-            if (body_forward_ && body_left_ == 0 && server_ != nullptr) server_->set_upload_open(false);
-            continue;
-        }
-        if (stalled_) break;
-        wire::frame message;
-        const auto read = wire::read_frame(rest, message);
-        if (read == wire::framing::need_header) break;
-        if (read == wire::framing::bad_length) {
-            close_with(refusal::protocol_violation, fx, "A message has an impossible length.");
-            return bytes.size();
-        }
-        if (message.body_bytes > route_->max_packet_size) {
-            close_with(refusal::message_too_long, fx);
-            return bytes.size();
-        }
-        const auto decision = on_frame(message, now, fx);
-        if (decision == verdict::need_more) break;
-        if (decision == verdict::stop) return state_ == client_state::closing ? bytes.size() : used;
-        body_forward_ = decision == verdict::forward;
-        if (body_forward_) fx.to_server.view(rest.substr(0, message.here_bytes()));
-        used += message.here_bytes();
-        body_left_ = message.missing_bytes();
-        if (body_forward_) server_->set_upload_open(body_left_ > 0);
-    }
-    // Late data of a COPY whose server has answered everything already was the last that kept it here.
-    if (server_ != nullptr && fx.server == server_next::none && server_->releasable()) fx.server = server_next::release;
-    return used;
-}
-
-client_session::verdict client_session::on_frame(const wire::frame &message, time_point now, effects &fx) {
-    if (message.type == frontend::terminate) {
-        fx.client = client_next::close;
-        state_ = client_state::closing;
-        return verdict::stop;
-    }
-    if (message.type == frontend::sync) return on_sync(now, fx);
-    if (skip_to_sync_ && is_request(message.type)) return verdict::drop;
-    switch (message.type) {
-        case frontend::query:
-            return on_request(message, request::query, now, fx);
-        case frontend::function_call:
-            return on_request(message, request::function_call, now, fx);
-        case frontend::execute:
-            return on_request(message, request::execute, now, fx);
-        case frontend::parse:
-            return on_request(message, request::parse, now, fx);
-        case frontend::bind:
-            return on_request(message, request::bind, now, fx);
-        case frontend::describe:
-            return on_request(message, request::describe, now, fx);
-        case frontend::close:
-            return on_request(message, request::close, now, fx);
-        case frontend::flush:
-            return server_ != nullptr ? verdict::forward : verdict::drop;
-        case frontend::copy_data:
-        case frontend::copy_done:
-        case frontend::copy_fail:
-            // The rest of a COPY whose server has reported an error and gone back: PostgreSQL drops it as well.
-            if (server_ == nullptr) return verdict::drop;
-            if (message.type == frontend::copy_data) return verdict::forward;
-            // Nothing is owed for these, so waiting would not help against a client that sends them without end.
-            if (server_->owed().owed() >= owed_max) {
-                close_with(refusal::protocol_violation, fx, "Too many ends of a COPY.");
-                return verdict::stop;
-            }
-            server_->owed().sent(request::copy_end, asker::client);
-            return verdict::forward;
-        default:
-            close_with(refusal::protocol_violation, fx, "The client sent a message of unknown type.");
-            return verdict::stop;
-    }
-}
-
-client_session::verdict client_session::on_sync(time_point now, effects &fx) {
-    if (skip_to_sync_ || server_ == nullptr) {
-        // Nothing of this batch went to a server: what PostgreSQL would answer is known.
-        skip_to_sync_ = false;
-        fx.to_client.make([](std::string &out) { backend::append_ready_for_query(out, backend::status_idle); });
-        return verdict::drop;
-    }
-    if (server_->owed().owed() >= owed_max) {
-        stalled_ = true;
-        return verdict::stop;
-    }
-    return forwarded(request::sync, now);
-}
-
-client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
-                                                   effects &fx) {
-    const bool has_names =
-        what == request::parse || what == request::bind || what == request::describe || what == request::close;
-    if (has_names && !session_mode()) {
-        const auto decision = on_named(message, what, fx);
-        if (decision != verdict::forward) return decision;
-    }
-    if (server_ == nullptr) {
-        enter(client_state::waiting, now);
-        fx.client = client_next::want;
-        return verdict::stop;
-    }
-    if (server_->owed().owed() >= owed_max) {
-        stalled_ = true;
-        return verdict::stop;
-    }
-    return forwarded(what, now);
-}
-
-client_session::verdict client_session::forwarded(request what, time_point now) {
-    server_->owed().sent(what, asker::client);
-    if (what == request::parse) parse_in_batch_ = true;
-    if (what == request::sync || what == request::query) parse_in_batch_ = false;
-    if (phase_ != link_phase::running) {
-        if (transaction_since_ == base::never) transaction_since_ = now;
-        phase_ = link_phase::running;
-        since_ = now;
-    }
-    return verdict::forward;
-}
-
-/// Outside session mode a statement's name means nothing on the next server. Unnamed ones pass, as long as what is
-/// bound is sure to be this client's own.
-client_session::verdict client_session::on_named(const wire::frame &message, request what, effects &fx) {
-    wire::reader in(message.body);
-    std::string_view statement;
-    bool of_statement = true;
-    switch (what) {
-        case request::parse:
-            statement = in.cstring();
-            break;
-        case request::bind:
-            in.cstring();  // the portal
-            statement = in.cstring();
-            break;
-        default:
-            of_statement = in.byte() == 'S';
-            statement = in.cstring();
-            break;
-    }
-    if (!in.ok()) {
-        if (message.whole()) {
-            close_with(refusal::protocol_violation, fx, "A message's string has no end.");
-            return verdict::stop;
-        }
-        if (message.body.size() <= names_max_bytes) return verdict::need_more;
-        close_with(refusal::head_too_long, fx);
-        return verdict::stop;
-    }
-    if (!of_statement) return verdict::forward;
-    if (!statement.empty()) return refuse_statement(fx);
-    const bool uses = what == request::bind || what == request::describe;
-    if (!uses || server_ == nullptr || parse_in_batch_ || server_->unnamed_owner() == id_.value)
-        return verdict::forward;
-    if (server_->owed().doubtful()) return refuse_statement(fx);  // nothing of ours may be put in between any more
-    if (server_->owed().parse_owed()) {  // ours, of an earlier batch: whether it is there its answer will tell
-        stalled_ = true;
-        return verdict::stop;
-    }
-    // Another client's statement may be there: take it away, and PostgreSQL itself answers that there is none.
-    fx.to_server.make([](std::string &out) { wire::writer(out, frontend::close).u8('S').u8(0).finish(); });
-    server_->owed().sent(request::close, asker::pooler);
-    return verdict::forward;
-}
-
-client_session::verdict client_session::refuse_statement(effects &fx) {
-    if (server_ != nullptr) {
-        // Part of the batch or transaction is with the server: an ERROR of ours would leave the two at odds.
-        if (!server_->relaying_message()) {
-            fx.to_client.make([](std::string &out) {
-                const auto text = words(refusal::prepared_unsupported);
-                wire::append_error_response(out, {"FATAL", text.sqlstate, text.message, text.detail, text.hint});
-            });
-        }
-        fx.client = client_next::close;
-        state_ = client_state::closing;
-        return verdict::stop;
-    }
-    fx.to_client.make([](std::string &out) { append_refusal(out, refusal::prepared_unsupported); });
-    skip_to_sync_ = true;
-    return verdict::drop;
-}
+// ---- a cancel while waiting ----
 
 bool client_session::on_cancel_waiting(std::string_view bytes, std::size_t &taken, time_point now, effects &fx) {
     wire::frame message;

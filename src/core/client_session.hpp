@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "base/ids.hpp"
@@ -13,6 +14,7 @@
 #include "core/effects.hpp"
 #include "core/route.hpp"
 #include "core/server_session.hpp"
+#include "core/statements.hpp"
 #include "core/welcome.hpp"
 
 namespace pgsluice::core {
@@ -61,6 +63,9 @@ public:
 
     void on_parameter_report(const parameter_set &server, std::string_view name);
     void on_parameters_applied(const server_session &, effects &fx);
+    /// The ends of the oldest changes of our statements: one `outcome` a byte.
+    void on_statements_settled(std::string_view outcomes);
+    void on_all_deallocated();
 
     /// When on_deadline() is due; never later than what holds, possibly earlier.
     base::time_point deadline() const;
@@ -73,6 +78,10 @@ public:
     const std::string &database() const { return route_ ? route_->database : login_->database(); }
     /// True when the rest of a message is still to come from the client.
     bool mid_message() const { return body_left_ > 0; }
+    /// This many bytes must be here before on_bytes() can take any; 0: it takes what there is.
+    std::size_t needed_bytes() const { return needed_bytes_; }
+    /// Named prepared statements, by the client's own names.
+    std::size_t statements() const { return statements_ ? statements_->count() : 0; }
 
 private:
     enum class verdict : std::uint8_t { forward, drop, need_more, stop };
@@ -84,11 +93,46 @@ private:
     }
     std::size_t relay(std::string_view bytes, base::time_point now, effects &fx);
     verdict on_frame(const wire::frame &, base::time_point now, effects &fx);
+    verdict on_sync(disposition, base::time_point now, effects &fx);
     verdict on_request(const wire::frame &, request, base::time_point now, effects &fx);
-    verdict on_named(const wire::frame &, request, effects &fx);
-    verdict on_sync(base::time_point now, effects &fx);
-    verdict forwarded(request, base::time_point now);
-    verdict refuse_statement(effects &fx);
+    /// What stands at the head of Parse, Bind, Describe and Close.
+    struct head {
+        std::string_view portal;
+        std::string_view given;    ///< the statement's name
+        std::string_view name;     ///< the same, as far as PostgreSQL looks at it
+        std::string_view rest;     ///< what follows the names, as far as it is here
+        std::size_t bytes = 0;     ///< of the message up to `rest`
+        bool of_statement = true;  ///< false: Describe and Close of a portal
+    };
+    /// Nothing: it was read. Else what becomes of the message instead.
+    std::optional<verdict> read_head(const wire::frame &, request, head &, effects &fx);
+    verdict on_statement(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    verdict on_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_duplicate(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    verdict on_close(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_query(const wire::frame &, base::time_point now, effects &fx);
+    void forget_closed(std::string_view name);
+    bool open_to_doubt(const client_statements::slot *) const;
+    const client_statements::slot *deallocates(std::string_view sql, std::string &name);
+    void make_deallocatable(effects &fx);
+    shared_statement remember(std::string_view body);
+    verdict need(const wire::frame &);
+    verdict stall();
+    void send(std::string_view bytes, effects &fx);
+    verdict instead(const wire::frame &, std::string_view bytes, effects &fx);
+    verdict fail_here(const wire::frame &, refusal, std::string_view argument, base::time_point now, effects &fx);
+    verdict forwarded(request, base::time_point now, server_session::note about = {});
+    void forward_named(const wire::frame &, const head &, std::string_view own_name, effects &fx);
+    client_statements &book() {
+        if (!statements_) statements_ = std::make_unique<client_statements>();
+        return *statements_;
+    }
+    std::size_t statement_limit() const {
+        return static_cast<std::size_t>(env_.settings->global.max_prepared_statements);
+    }
     void close_with(refusal, effects &fx, std::string_view argument = {});
     /// Of the server that we have, else of those that we would get: after a reload they may differ.
     bool session_mode() const {
@@ -101,18 +145,20 @@ private:
     std::unique_ptr<client_login> login_;  ///< until welcomed
     shared_route route_;
     shared_parameters parameters_;
+    std::unique_ptr<client_statements> statements_;  ///< from the first Parse on
     server_session *server_ = nullptr;
-    std::size_t body_left_ = 0;  ///< of a message that streams
-    std::uint64_t rounds_ = 0;   ///< of server_, when its answers were last looked at
-    base::time_point since_;     ///< when state_ was entered, or the link's phase began
+    std::size_t body_left_ = 0;   ///< of a message that streams
+    std::size_t head_taken_ = 0;  ///< of the message at hand: sent in our words already
+    std::size_t needed_bytes_ = 0;
+    std::uint64_t rounds_ = 0;  ///< of server_, when its answers were last looked at
+    base::time_point since_;    ///< when state_ was entered, or the link's phase began
     base::time_point transaction_since_ = base::never;
     client_state state_ = client_state::login;
     link_phase phase_ = link_phase::quiet;
     bool body_forward_ = false;
-    bool skip_to_sync_ = false;    ///< we answered an ERROR: the rest of the batch is dropped
-    bool notified_ = false;        ///< query_wait_notify was sent in this wait
-    bool parse_in_batch_ = false;  ///< an unnamed Parse was sent since the last Sync
-    bool stalled_ = false;         ///< waits until the server has answered more
+    bool skip_to_sync_ = false;  ///< we answered an ERROR: the rest of the batch is dropped
+    bool notified_ = false;      ///< query_wait_notify was sent in this wait
+    bool stalled_ = false;       ///< waits until the server has answered more
 };
 
 }  // namespace pgsluice::core

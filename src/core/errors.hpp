@@ -60,6 +60,11 @@ enum class refusal : std::uint8_t {
     message_too_long,
     head_too_long,
     prepared_unsupported,
+    unknown_statement,    ///< argument: its name
+    duplicate_statement,  ///< argument: its name
+    statement_too_long,
+    too_many_statements,
+    statement_in_doubt,
     canceled,
     internal,
 };

@@ -1,10 +1,6 @@
 // The queue of owed replies: what each request adds, and what each reply takes away.
 #include "core/owed_replies.hpp"
 
-#include <string_view>
-
-#include "wire/backend.hpp"
-
 namespace pgsluice::core {
 
 namespace backend = wire::backend;
@@ -15,61 +11,65 @@ bool ends_batch(request what) {
     return what == request::sync || what == request::query || what == request::function_call;
 }
 
-/// What a backend may send after its login, beside what may come at any time.
-bool is_reply(char type) {
-    constexpr std::string_view all{"123CDEGHITVWZcdnst"};
-    return all.find(type) != std::string_view::npos;
-}
-
 }  // namespace
 
-void owed_replies::sent(request what, asker who) {
-    if (doubtful_) return;
+bool owed_replies::sent(request what, asker who, bool noted) {
+    if (doubtful_) return false;
     switch (what) {
         case request::copy_end:
             if (copy_in_ && !copy_ended_) copy_ended_ = true;
             // Sent before its CopyInResponse came: its place in the order decides which Syncs the server ignores.
             else if (owed() > 0)
-                push(what, who);
-            return;
+                push(what, who, noted);
+            return true;
         case request::sync:
             if (copy_in_ && !copy_ended_) {  // the server reads it as part of the COPY and ignores it
                 ++ignored_syncs_;
-                return;
+                return false;
             }
             skip_to_sync_ = false;
             unsynced_ = false;
             break;
         case request::query:
         case request::function_call:
-            if (skip_to_sync_) return;
+            if (skip_to_sync_) return false;
             unsynced_ = false;
             break;
         default:
-            if (skip_to_sync_) return;
+            if (skip_to_sync_) return false;
             unsynced_ = true;
             break;
     }
-    push(what, who);
+    push(what, who, noted);
+    return true;
 }
 
 asker owed_replies::next_asker() const {
     return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client;
 }
 
-void owed_replies::push(request what, asker who) {
-    queue_.push_back(code(what, who));
-    if (what == request::parse) ++parses_;
+void owed_replies::push(request what, asker who, bool noted) {
+    const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
+    queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
+    if (!ends_batch(what)) return;
+    ++ends_;
+    ++batches_;
 }
 
-void owed_replies::pop() {
-    drop_until(head_ + 1);
-    while (owed() > 0 && head() == request::copy_end) drop_until(head_ + 1);
+void owed_replies::note_end(std::size_t index, outcome how) {
+    if ((queue_[index] & noted_bit) != 0) outcomes_.push_back(static_cast<char>(how));
 }
 
-void owed_replies::drop_until(std::size_t index) {
+/// The request at the head has its answer.
+void owed_replies::end_next(outcome how) {
+    drop_until(head_ + 1, how);
+    while (owed() > 0 && head() == request::copy_end) drop_until(head_ + 1, how);
+}
+
+void owed_replies::drop_until(std::size_t index, outcome how) {
     for (; head_ < index; ++head_) {
-        if (head() == request::parse) --parses_;
+        note_end(head_, how);
+        if (ends_batch(head())) --ends_;
     }
     if (head_ == queue_.size()) {
         queue_.clear();
@@ -90,6 +90,7 @@ void owed_replies::begin_copy_in() {
         const bool eaten = !copy_ended_ && at(i) == request::sync;
         copy_ended_ = copy_ended_ || end;
         ignored_syncs_ += eaten ? 1 : 0;
+        ends_ -= eaten ? 1 : 0;
         if (!end && !eaten) queue_[kept++] = queue_[i];
     }
     queue_.resize(kept);
@@ -102,9 +103,7 @@ void owed_replies::begin_copy_in() {
 }
 
 fate owed_replies::despair() {
-    queue_.clear();
-    head_ = 0;
-    parses_ = 0;
+    drop_until(queue_.size(), outcome::dropped);
     copy_in_ = skip_to_sync_ = unsynced_ = false;
     doubtful_ = true;
     return fate::to_client;
@@ -117,13 +116,15 @@ fate owed_replies::failed() {
     if (copy_in_ && ignored_syncs_ > 0) return despair();
     copy_in_ = false;
     const request what = head();
+    note_end(head_, outcome::failed);
+    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);  // told
     // Errors of what we put into a client's batch are the client's: the server skips the rest of its batch for it.
     const bool ours = next_asker() == asker::pooler && ends_batch(what);
     if (!ends_batch(what)) {
         std::size_t next = head_;
         while (next < queue_.size() && at(next) != request::sync) ++next;
         skip_to_sync_ = next == queue_.size();
-        drop_until(next);
+        drop_until(next, outcome::dropped);
     }
     return ours ? fate::swallow : fate::to_client;
 }
@@ -133,51 +134,29 @@ fate owed_replies::received(char type) {
     if (doubtful_) return is_reply(type) ? fate::to_client : fate::violation;
     if (owed() == 0) return fate::violation;
     const request what = head();
-    const fate good = next_asker() == asker::pooler ? fate::swallow : fate::to_client;
-    const auto last_of = [&](bool legal) {
-        if (!legal) return fate::violation;
-        pop();
-        return good;
-    };
-    const auto one_of = [&](bool legal) { return legal ? good : fate::violation; };
-    const bool runs = what == request::query || what == request::execute;
-    switch (type) {
-        case backend::parse_complete:
-            return last_of(what == request::parse);
-        case backend::bind_complete:
-            return last_of(what == request::bind);
-        case backend::close_complete:
-            return last_of(what == request::close);
-        case backend::parameter_description:
-            return one_of(what == request::describe);
-        case backend::no_data:
-            return last_of(what == request::describe);
-        case backend::row_description:
-            return what == request::query ? good : last_of(what == request::describe);
-        case backend::data_row:
-        case backend::copy_out_response:
-        case backend::copy_both_response:
-        case backend::copy_data:
-        case backend::copy_done:
-            return one_of(runs);
-        case backend::copy_in_response:
-            if (!runs) return fate::violation;
-            begin_copy_in();
-            return good;
-        case backend::portal_suspended:
-            return last_of(what == request::execute);
-        case backend::command_complete:
-        case backend::empty_query_response:
-            copy_in_ = false;
-            return what == request::query ? good : last_of(what == request::execute);
-        case backend::function_call_response:
-            return one_of(what == request::function_call);
-        case backend::ready_for_query:
-            copy_in_ = false;
-            return last_of(what == request::sync || what == request::query || what == request::function_call);
-        default:
+    const step means = step_of(type, what);
+    const fate good = next_asker() == asker::pooler  ? fate::swallow
+                      : what == request::known_parse ? fate::parse_complete
+                                                     : fate::to_client;
+    switch (means) {
+        case step::violation:
             return fate::violation;
+        case step::fails:  // handled above: also when nothing is owed
+        case step::part:
+            break;
+        case step::copies_in:
+            begin_copy_in();
+            break;
+        case step::completes:
+            copy_in_ = false;
+            if (what == request::execute) end_next(outcome::done);
+            break;
+        case step::last:
+            if (ends_batch(what)) copy_in_ = false;
+            end_next(outcome::done);
+            break;
     }
+    return good;
 }
 
 }  // namespace pgsluice::core

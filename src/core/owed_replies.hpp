@@ -1,29 +1,41 @@
 // What a server still owes: one entry for every request sent to it, in order. From the type of each reply alone it says
-// whose the reply is and whether the server may send it now. After an error it skips to Sync as PostgreSQL does.
-// It sees no bytes beyond the type, and decides nothing about pools. Belongs to the worker of its server.
-// Source: PostgreSQL manual, "Message Flow" (Extended Query, Pipelining, COPY Operations, Function Call).
+// whose the reply is and whether the server may send it now (protocol_table.hpp). After an error it skips to Sync as
+// PostgreSQL does. It sees no bytes beyond the type, and decides nothing about pools. Belongs to the worker of its
+// server. Source: PostgreSQL manual, "Message Flow" (Extended Query, Pipelining, COPY Operations, Function Call).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "core/protocol_table.hpp"
 
 namespace pgsluice::core {
-
-/// What was sent. copy_end stands for CopyDone or CopyFail: it is owed no reply, but ends the time in which a server
-/// that copies in ignores Sync.
-enum class request : std::uint8_t { query, parse, bind, describe, execute, close, sync, function_call, copy_end };
 
 /// Who gets the reply: the client that asked, or the pooler, which swallows it.
 enum class asker : std::uint8_t { client, pooler };
 
 /// What to do with a reply.
-enum class fate : std::uint8_t { to_client, swallow, violation };
+enum class fate : std::uint8_t {
+    to_client,
+    swallow,
+    parse_complete,  ///< to the client, as a ParseComplete: the reply to a known_parse
+    violation
+};
+
+/// How a request with a note ended.
+enum class outcome : char {
+    done = 'd',
+    failed = 'f',   ///< the server answered it with an error
+    dropped = 'x',  ///< the server skipped it, because of an error before it
+};
 
 class owed_replies {
 public:
-    /// A request goes to the server now.
-    void sent(request what, asker who);
+    /// A request goes to the server now. `noted`: its end is told by take_outcomes(). False: the server skips it, there
+    /// is no entry, and nothing will be told.
+    bool sent(request what, asker who, bool noted = false);
     /// A reply of `type` came. Not for what may come at any time: NoticeResponse, ParameterStatus,
     /// NotificationResponse.
     fate received(char type);
@@ -33,35 +45,51 @@ public:
     std::size_t owed() const { return queue_.size() - head_; }
     /// Who gets what comes next; the client when nothing is owed.
     asker next_asker() const;
+    /// What is answered next; only when something is owed.
+    request next_request() const { return head(); }
+    /// The request that is answered next has a note.
+    bool next_noted() const { return owed() > 0 && (queue_[head_] & noted_bit) != 0; }
     /// An extended message was sent and no Sync after it.
     bool batch_open() const { return unsynced_; }
-    /// A Parse of the client's is not answered yet: whose the unnamed statement will be is open.
-    bool parse_owed() const { return parses_ > 0; }
     bool copying_in() const { return copy_in_; }
     /// True until a Sync (or what ends a batch like one) was sent after the last error.
     bool skipping() const { return skip_to_sync_; }
-    /// What is still to come can not be told any more, so all of it goes to the client, and the server never back to
+    /// Counts the batches sent: two messages with the same number stand or fall together.
+    std::uint64_t batch() const { return batches_; }
+    /// The end of an earlier batch is owed: what status the next one begins with is open.
+    bool end_owed() const { return ends_ > 0; }
+    /// What is to come belongs to one batch, whose end is the last thing owed, or is not sent yet.
+    bool last_batch() const { return ends_ == 0 || (ends_ == 1 && !unsynced_); }
+    /// What is to come can not be told any more, so all of it goes to the client, and the server never back to
     /// its pool: an error ended a COPY while Syncs were on their way, of which the COPY may have eaten any number; or
     /// the server reported an error that nobody asked for, and is about to go.
     bool doubtful() const { return doubtful_; }
+    /// The next reply is swallowed.
+    void take_over_next() { queue_[head_] = static_cast<char>(queue_[head_] | pooler_bit); }
+
+    /// The ends of noted requests since the last call, in the order in which they were sent: one `outcome` a byte.
+    std::string_view outcomes() const { return outcomes_; }
+    void clear_outcomes() { outcomes_.clear(); }
 
 private:
     static constexpr char pooler_bit = 0x40;
-    static char code(request what, asker who) {
-        return static_cast<char>(static_cast<char>(what) | (who == asker::pooler ? pooler_bit : 0));
-    }
+    static constexpr char noted_bit = 0x20;
+    static constexpr char request_bits = 0x1f;
     request head() const { return at(head_); }
-    request at(std::size_t index) const { return static_cast<request>(queue_[index] & ~pooler_bit); }
-    void push(request what, asker who);
-    void pop();
-    void drop_until(std::size_t index);
+    request at(std::size_t index) const { return static_cast<request>(queue_[index] & request_bits); }
+    void push(request what, asker who, bool noted);
+    void end_next(outcome);
+    void note_end(std::size_t index, outcome);
+    void drop_until(std::size_t index, outcome);
     void begin_copy_in();
     fate failed();
     fate despair();
 
-    std::string queue_;  ///< one byte an entry: code()
+    std::string queue_;  ///< one byte an entry: request, pooler_bit, noted_bit
+    std::string outcomes_;
     std::size_t head_ = 0;
-    std::size_t parses_ = 0;           ///< Parse in the queue
+    std::size_t ends_ = 0;             ///< entries in the queue that end a batch
+    std::uint64_t batches_ = 0;        ///< ends sent
     std::uint32_t ignored_syncs_ = 0;  ///< of the COPY that runs
     bool unsynced_ = false;
     bool skip_to_sync_ = false;

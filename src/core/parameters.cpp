@@ -61,6 +61,15 @@ int tracked_names::find(std::string_view name) const {
     return it == names_.end() ? none : static_cast<int>(it - names_.begin());
 }
 
+bool same_meaning(const parameter_set &a, const parameter_set &b) {
+    if (&a == &b) return true;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        if (i == tracked_names::application_name) continue;
+        if (a.known(i) != b.known(i) || (a.known(i) && a.value(i) != b.value(i))) return false;
+    }
+    return true;
+}
+
 parameter_change change_parameters(const tracked_names &names, const parameter_set &server,
                                    const parameter_set &client) {
     parameter_change change;

@@ -20,6 +20,7 @@ public:
     // Places of the two that decide how other values are quoted.
     static constexpr int client_encoding = 1;
     static constexpr int standard_conforming_strings = 3;
+    static constexpr std::size_t application_name = 4;
 
     /// DateStyle, client_encoding, TimeZone, standard_conforming_strings, application_name, then `extra`.
     explicit tracked_names(const std::vector<std::string> &extra);
@@ -71,6 +72,9 @@ struct parameter_change {
     std::uint64_t changed = 0;  ///< bit i: parameter i is set by them
     bool confirmed = true;      ///< every value set is one that a server has reported before
 };
+
+/// All values that can change what a statement's text means are equal: all but application_name.
+bool same_meaning(const parameter_set &, const parameter_set &);
 
 parameter_change change_parameters(const tracked_names &, const parameter_set &server, const parameter_set &client);
 

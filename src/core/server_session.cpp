@@ -21,9 +21,18 @@ namespace {
 /// Bodies that must be whole before we look at them are refused beyond this; PostgreSQL's are far smaller.
 constexpr std::uint32_t inspected_max_bytes = 1 << 20;
 
-bool may_come_any_time(char type) {
-    return type == backend::notice_response || type == backend::parameter_status ||
-           type == backend::notification_response;
+/// What is looked into beyond its type, so that it must be whole. Longer errors are never about a statement's name.
+bool is_inspected(const wire::frame &message) {
+    constexpr std::uint32_t error_max_bytes = 16 << 10;
+    return message.type == backend::ready_for_query || message.type == backend::parameter_status ||
+           message.type == backend::command_complete ||
+           (message.type == backend::error_response && message.body_bytes <= error_max_bytes);
+}
+
+/// DISCARD ALL and DEALLOCATE ALL say so by their tags, however they were spelt or wrapped.
+bool ends_all_statements(std::string_view body) {
+    using namespace std::string_view_literals;
+    return body == "DISCARD ALL\0"sv || body == "DEALLOCATE ALL\0"sv;
 }
 
 /// Notifications are for a LISTEN of a client that has gone: nobody may get them.
@@ -122,8 +131,7 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
         return true;
     }
     // What we look into must be here whole; the rest streams.
-    const bool inspected =
-        !relayed || message.type == backend::ready_for_query || message.type == backend::parameter_status;
+    const bool inspected = !relayed || is_inspected(message);
     if (inspected && !message.whole()) {
         if (message.body_bytes <= inspected_max_bytes) return false;
         lose("bad packet", fx);
@@ -321,6 +329,7 @@ void server_session::link(client_session &client) {
     // A reload may have changed the pool's mode or queries since this server was opened.
     if (const auto &route = client.where(); route && settings_ != route->settings) settings_ = route->settings;
     enter(server_state::active);
+    ++links_;
 }
 
 void server_session::unlink() {
@@ -334,6 +343,7 @@ void server_session::run(errand what, std::string_view sql, effects &fx) {
     errand_failed_ = false;
     fx.to_server.make([&](std::string &out) { frontend::append_query(out, sql); });
     if (what != errand::connect_query) owed_.sent(request::query, asker::pooler);
+    forget_unnamed();  // every simple query ends it
     if (state_ == server_state::idle) enter(server_state::tested);
 }
 
@@ -352,7 +362,12 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             const auto name = in.cstring();
             in.cstring();
             if (!in.done()) return lose("broken ParameterStatus packet", fx);
+            const auto before = parameters_;
             record_parameter(message.body);
+            if (!ours && !same_meaning(*before, *parameters_)) {
+                statements_.meaning_changed(rounds_);
+                forget_unnamed();
+            }
             const bool tracked = names_->find(name) != tracked_names::none;
             body_forward_ = client_ != nullptr && !(ours && tracked);
             if (client_ != nullptr && tracked && !ours) client_->on_parameter_report(*parameters_, name);
@@ -365,17 +380,40 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
         if (body_forward_) fx.to_client.view(raw);
         return;
     }
-    if (message.type == backend::parse_complete && client_ != nullptr) unnamed_owner_ = client_->id().value;
+    const bool is_error = message.type == backend::error_response;
+    if (is_error && message.whole() && on_error(message.body, fx)) return;
     const auto to = owed_.received(message.type);
-    if (to == fate::violation) return lose("unknown pkt from server", fx);
-    if (message.type == backend::error_response && to == fate::swallow) errand_failed_ = true;
+    if (to == fate::violation || !settle_notes()) return lose("unknown pkt from server", fx);
+    if (retry_.now() == batch_retry::state::keeping && to != fate::swallow) {
+        if (message.type == backend::parameter_description && message.whole()) return retry_.hold(raw);
+        retry_.clear();
+    }
+    give_held(fx);
+    if (is_error && to == fate::swallow) errand_failed_ = true;
+    if (message.type == backend::command_complete && ends_all_statements(message.body)) on_all_deallocated(to);
     if (message.type == backend::ready_for_query && !on_ready(message.body_bytes == 1 ? message.body[0] : '?', to, fx))
         return;
-    body_forward_ = to == fate::to_client && client_ != nullptr;
-    if (body_forward_) {
-        fx.to_client.view(raw);
-        error_last_ = message.type == backend::error_response;
+    if (client_ == nullptr) return;
+    if (to == fate::parse_complete) fx.to_client.make([](std::string &out) { backend::append_parse_complete(out); });
+    body_forward_ = to == fate::to_client;
+    if (!body_forward_) return;
+    fx.to_client.view(raw);
+    error_last_ = is_error;
+}
+
+/// Errors that concern prepared statements. True: all is done; the client got other words, or none.
+bool server_session::on_error(std::string_view body, effects &fx) {
+    if (replaces_error(body, fx)) {
+        owed_.received(backend::error_response);
+        settle_notes();
+        retry_.clear();
+        return true;
     }
+    if (!refuses_statement(body)) return false;
+    if (begin_retry(fx)) return true;
+    give_held(fx);
+    statements_.all_stale();  // one of them was
+    return false;
 }
 
 /// False: the client does not get it.
@@ -388,6 +426,10 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     status_ = status;
     ++rounds_;
     if (to == fate::swallow) {
+        if (retrying()) {
+            retry(fx);
+            return false;
+        }
         if (errand_queries_ > 0 && --errand_queries_ == 0) on_errand_over(fx);
         return false;
     }
@@ -418,7 +460,6 @@ void server_session::on_errand_over(effects &fx) {
             if (errand_failed_ || status_ != backend::status_idle) {
                 return lose(was == errand::reset ? "reset query failed" : "test query failed", fx);
             }
-            if (was == errand::reset) unnamed_owner_ = 0;
             enter(server_state::idle);
             fx.server = server_next::errand_done;
             break;

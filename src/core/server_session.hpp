@@ -12,8 +12,10 @@
 #include "auth/scram.hpp"
 #include "auth/userlist.hpp"
 #include "config/settings.hpp"
+#include "core/batch_retry.hpp"
 #include "core/effects.hpp"
 #include "core/owed_replies.hpp"
+#include "core/statements.hpp"
 #include "core/welcome.hpp"
 #include "wire/frame.hpp"
 
@@ -79,6 +81,51 @@ public:
     const owed_replies &owed() const { return owed_; }
     void set_upload_open(bool open) { upload_open_ = open; }
 
+    // ---- prepared statements, for the linked client's machine (server_statements.cpp) ----
+
+    /// What a request leaves behind when it is answered, refused or skipped.
+    struct note {
+        enum class kind : std::uint8_t {
+            none,
+            named,    ///< a statement of ours, by its number
+            unnamed,  ///< the unnamed one, by its generation
+            client,   ///< only something in the client's book
+        };
+        kind what = kind::none;
+        std::uint8_t client_changes = 0;  ///< in the client's book, that it decides
+        std::uint64_t number = 0;
+        std::string_view instead_of{};  ///< a literal SQLSTATE: it is sure to fail with this one ...
+        std::string error{};            ///< ... and the client gets this ErrorResponse instead
+        bool must_fail() const { return !instead_of.empty(); }
+    };
+    void send_noted(request, asker, note);
+    struct prepared {
+        bool wait = false;         ///< can not be told before the server has answered more
+        std::uint64_t number = 0;  ///< its name is server_statements::name_of(number); 0: not there
+        bool tried = false;        ///< was there before this batch
+    };
+    /// Whether the server has the statement as `under` makes it mean.
+    prepared look(const shared_statement &, const shared_parameters &under);
+    /// The same, and makes it when it is not there.
+    prepared prepare(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
+    /// A number for a statement that the client's own Parse is about to make; others are closed for it.
+    std::uint64_t make_room(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
+    bool has_unnamed(const shared_statement &, const shared_parameters &under) const;
+    void prepare_unnamed(const shared_statement &, const shared_parameters &under, effects &);
+    /// A Parse of the unnamed statement goes out: it is there when that succeeds.
+    void expect_unnamed(shared_statement, shared_parameters under);
+    std::uint64_t unnamed_generation() const { return unnamed_.generation; }
+    /// Something goes out that ends or may end the unnamed statement.
+    void forget_unnamed() { unnamed_ = {nullptr, nullptr, 0, unnamed_.generation + 1, false}; }
+    /// From here on the server has no unnamed statement.
+    void drop_unnamed(effects &);
+    /// Sends `bytes`, a request of ours within the client's batch.
+    void tell(request, note, effects &, std::string_view bytes);
+    batch_retry &kept_batch() { return retry_; }
+    /// The kept batch is about to be sent again: the client's next bytes come after it.
+    bool retrying() const { return retry_.now() == batch_retry::state::failed; }
+    const server_statements &statements() const { return statements_; }
+
     /// THE proof that another client may have this server: nothing owed, nothing half sent or half received, outside a
     /// transaction, no errand, no cancel on its way. Everything that is not known to be clean is not.
     bool clean() const;
@@ -95,8 +142,6 @@ public:
     const config::pool_settings &settings() const { return *settings_; }
     /// The server's key for cancel requests; none when it sent no BackendKeyData.
     const std::optional<backend_key> &key() const { return key_; }
-    /// Whose Parse made the unnamed statement that is there now; nobody when there is none that we know of.
-    std::uint64_t unnamed_owner() const { return unnamed_owner_; }
     /// Keys derived at this login, for the next ones (spares PBKDF2).
     const std::optional<auth::scram_derived> &derived() const { return derived_; }
     /// Part of a message has gone to the client: nothing else may be said to it.
@@ -127,6 +172,14 @@ private:
     void on_reply(const wire::frame &, std::string_view raw, effects &);
     bool on_ready(char status, fate, effects &);
     void on_errand_over(effects &);
+    bool on_error(std::string_view body, effects &);
+    bool settle_notes();
+    void on_all_deallocated(fate);
+    bool replaces_error(std::string_view body, effects &);
+    bool refuses_statement(std::string_view body) const;
+    void give_held(effects &);
+    bool begin_retry(effects &);
+    void retry(effects &);
     void record_parameter(std::string_view body);
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
     void lose(std::string_view why, effects &);
@@ -142,7 +195,19 @@ private:
     login_error error_;
     std::optional<auth::scram_derived> derived_;
     std::optional<backend_key> key_;
-    std::uint64_t unnamed_owner_ = 0;
+    server_statements statements_;
+    struct {
+        shared_statement what;  ///< null: none, or nobody knows
+        shared_parameters made_under;
+        std::uint64_t batch = 0;  ///< of its Parse
+        std::uint64_t generation = 0;
+        bool ready = false;
+    } unnamed_;
+    std::vector<note> notes_;  ///< of the noted requests, in order; ended ones in front of first_note_
+    std::size_t first_note_ = 0;
+    batch_retry retry_;
+    std::string scratch_, client_outcomes_;
+    std::uint64_t links_ = 0;    ///< clients linked so far
     std::size_t body_left_ = 0;  ///< of a message that streams
     bool body_forward_ = false;
     server_state state_ = server_state::connecting;

@@ -75,7 +75,8 @@ void client::start() {
 bool client::may_read() const {
     if (gone_) return true;
     if (blocked() || (server_ != nullptr && server_->blocked())) return false;
-    return in_.size_bytes() < ahead_max_bytes || session_.state() == core::client_state::login;
+    const auto wanted = std::max(ahead_max_bytes, session_.needed_bytes());
+    return in_.size_bytes() < wanted || session_.state() == core::client_state::login;
 }
 
 void client::watch() {
@@ -140,7 +141,8 @@ void client::feed(std::string_view bytes, server *granted) {
     if (next == core::client_next::close) return close_after(effects);
     const bool waits =
         session_.state() == core::client_state::waiting || session_.state() == core::client_state::joining;
-    if (in_.size_bytes() > held_max_bytes && !waits) return close("bad packet", false);
+    const auto held_max = std::max(held_max_bytes, session_.needed_bytes());
+    if (in_.size_bytes() > held_max && !waits) return close("bad packet", false);
     arm();
     // The end of what it sent may be what kept the link: the rest of a COPY whose error has been answered.
     if (server_ != nullptr) server_->release_if_done();

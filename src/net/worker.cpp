@@ -16,6 +16,7 @@ worker::worker(base::worker_index index, shared &all, core::environment env)
       wheel_(now_),
       scratch_(std::make_unique<char[]>(scratch_bytes)) {
     env_.random = &random_;
+    env_.statements = &statements_;
 }
 
 worker::~worker() = default;

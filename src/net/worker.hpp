@@ -12,6 +12,7 @@
 
 #include "core/client_login.hpp"
 #include "core/orders.hpp"
+#include "core/statements.hpp"
 #include "net/mailbox.hpp"
 #include "net/random.hpp"
 #include "net/ready_set.hpp"
@@ -106,6 +107,7 @@ private:
     shared &shared_;
     core::environment env_;
     openssl_random random_;
+    core::statement_store statements_;
     ready_set ready_;
     mailbox mailbox_;
     bool stopping_ = false;

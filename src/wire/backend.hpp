@@ -58,6 +58,12 @@ inline void append_parameter_status(std::string &out, std::string_view name, std
 inline void append_backend_key_data(std::string &out, std::uint32_t pid, std::string_view secret) {
     writer(out, backend_key_data).u32(pid).bytes(secret).finish();
 }
+inline void append_parse_complete(std::string &out) {
+    writer(out, parse_complete).finish();
+}
+inline void append_close_complete(std::string &out) {
+    writer(out, close_complete).finish();
+}
 inline void append_ready_for_query(std::string &out, char status) {
     writer(out, ready_for_query).u8(static_cast<std::uint8_t>(status)).finish();
 }

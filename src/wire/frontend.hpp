@@ -27,6 +27,19 @@ inline constexpr char terminate = 'X';
 inline void append_query(std::string &out, std::string_view sql) {
     writer(out, query).cstring(sql).finish();
 }
+/// `body`: what follows the name, the text and the parameter types.
+inline void append_parse(std::string &out, std::string_view name, std::string_view body) {
+    writer(out, parse).cstring(name).bytes(body).finish();
+}
+inline void append_close_statement(std::string &out, std::string_view name) {
+    writer(out, close).u8('S').cstring(name).finish();
+}
+inline void append_describe_statement(std::string &out, std::string_view name) {
+    writer(out, describe).u8('S').cstring(name).finish();
+}
+inline void append_sync(std::string &out) {
+    writer(out, sync).finish();
+}
 inline void append_terminate(std::string &out) {
     writer(out, terminate).finish();
 }

@@ -501,6 +501,7 @@ pooler::pooler(std::shared_ptr<const config::settings> settings, std::uint32_t c
     env.settings = settings;
     env.names = std::make_shared<core::tracked_names>(settings->global.track_extra_parameters);
     env.random = this;
+    env.statements = &statements;
     env.mock_key = "mock";
 }
 

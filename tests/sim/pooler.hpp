@@ -190,6 +190,7 @@ public:
     void note_want(const core::client_seat &);
 
     core::ledger ledger;
+    core::statement_store statements;
     core::environment env;
     dice &luck;
     base::time_point now{std::chrono::hours(1000)};

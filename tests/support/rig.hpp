@@ -56,6 +56,7 @@ inline std::string server_hello(const pairs &parameters = usual_parameters()) {
 struct world {
     config::settings settings;
     config::pool_settings pool;
+    core::statement_store statements;
     core::environment env;
     counting_random random;
     base::time_point now{std::chrono::hours(1000)};
@@ -78,6 +79,7 @@ struct world {
     void build() {
         env.settings = std::make_shared<config::settings>(settings);
         env.names = std::make_shared<core::tracked_names>(extra);
+        env.statements = &statements;
         env.random = &random;
         env.mock_key = "mock";
         shared_pool = std::make_shared<config::pool_settings>(pool);

@@ -238,37 +238,10 @@ TEST(client_unlinked, max_packet_size) {
 
 // ---- statements ----
 
-TEST(client_statements, a_named_one_gets_an_error_and_the_batch_is_skipped) {
-    const auto batch =
-        fe::parse("s1", "select 1") + fe::bind("", "s1") + fe::execute("") + fe::query("late") + fe::sync;
-    expect_script({client(batch), to_client(refused(refusal::prepared_unsupported) + be::ready('I')), to_server(""),
-                   client(fe::query("select 1")), to_server(fe::query("select 1")), server(selected),
-                   to_client(selected), released});
-}
-
-TEST(client_statements, every_message_that_names_one) {
-    for (const auto &it : {fe::parse("s", "x"), fe::bind("", "s"), fe::describe('S', "s"), fe::close('S', "s")})
-        expect_script(
-            {client(it + fe::sync), to_client(refused(refusal::prepared_unsupported) + be::ready('I')), to_server("")});
-}
-
 TEST(client_statements, named_portals_pass) {
     const auto batch = fe::parse("", "x") + fe::bind("p", "") + fe::describe('P', "p") + fe::execute("p") +
                        fe::close('P', "p") + fe::sync;
     expect_script({client(batch), to_server(batch)});
-}
-
-TEST(client_statements, a_named_one_in_a_transaction_ends_the_client) {
-    world around;
-    rig it(around);
-    it.welcomed();
-    it.client_sends(fe::query("begin"));
-    it.server_sends(be::complete("BEGIN") + be::ready('T'));
-    it.to_client.clear();
-    it.client_sends(fe::parse("s", "x"));
-    EXPECT_TRUE(it.client_gone);
-    EXPECT_EQ(field(frames(it.to_client).at(0).body, 'V'), "FATAL");
-    EXPECT_EQ(it.lost(), 1U);
 }
 
 TEST(client_statements, session_mode_lets_names_through) {

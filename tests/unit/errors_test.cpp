@@ -73,8 +73,12 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::protocol_violation, {"FATAL", "08P01", "unknown pkt"}},
         {refusal::message_too_long, {"FATAL", "54000", "packet too long (max_packet_size)"}},
         {refusal::head_too_long, {"FATAL", "54000", "statement or portal name too long"}},
-        {refusal::prepared_unsupported,
-         {"ERROR", "0A000", "named prepared statements are not available in this pool_mode"}},
+        {refusal::prepared_unsupported, {"ERROR", "0A000", "named prepared statements are switched off"}},
+        {refusal::unknown_statement, {"ERROR", "26000", "prepared statement \"X\" does not exist"}},
+        {refusal::duplicate_statement, {"ERROR", "42P05", "prepared statement \"X\" already exists"}},
+        {refusal::statement_too_long, {"ERROR", "54000", "prepared statement too long"}},
+        {refusal::too_many_statements, {"ERROR", "53200", "too many prepared statements"}},
+        {refusal::statement_in_doubt, {"FATAL", "08P01", "prepared statement after a broken COPY"}},
         {refusal::canceled, {"ERROR", "57014", "canceling statement due to user request"}},
         {refusal::internal, {"FATAL", "XX000", "internal error"}},
     };
@@ -131,7 +135,7 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
         {refusal::message_too_long, "max_packet_size"},
         {refusal::no_such_database, "[databases]"},
         {refusal::unsupported_parameter, "ignore_startup_parameters"},
-        {refusal::prepared_unsupported, "pool_mode"},
+        {refusal::prepared_unsupported, "max_prepared_statements"},
     };
     for (const auto &it : table) {
         const auto text = words(it.which);

@@ -19,7 +19,8 @@ using test::told;
 
 constexpr std::string_view may_come_any_time = "NSA";
 
-/// Sends by letters: P B D E C S Q F, c = the end of a COPY; hears replies by letters; returns the fates as letters.
+/// Sends by letters: P B D E C S Q F, k = a known Parse, c = the end of a COPY; hears replies by letters; returns the
+/// fates as letters.
 struct conversation {
     owed_replies owed;
 
@@ -41,6 +42,8 @@ struct conversation {
                 return request::query;
             case 'F':
                 return request::function_call;
+            case 'k':
+                return request::known_parse;
             default:
                 return request::copy_end;
         }
@@ -53,7 +56,7 @@ struct conversation {
         std::string fates;
         for (const char type : types) {
             const auto fate = owed.received(type);
-            fates += fate == fate::to_client ? 'c' : fate == fate::swallow ? 'p' : '!';
+            fates += fate == fate::to_client ? 'c' : fate == fate::swallow ? 'p' : fate == fate::violation ? '!' : '1';
         }
         return fates;
     }
@@ -79,7 +82,6 @@ TEST(owed_replies, settles_after_each_kind_of_request) {
             EXPECT_EQ(c.hear(std::string(1, type)), "c") << it.sent << " " << it.heard << " at " << type;
         }
         EXPECT_TRUE(c.owed.settled()) << it.sent << " " << it.heard;
-        EXPECT_FALSE(c.owed.parse_owed()) << it.sent;
     }
 }
 
@@ -165,17 +167,60 @@ TEST(owed_replies, an_error_at_our_message_in_a_clients_batch_is_the_clients) {
     EXPECT_TRUE(c.owed.settled());
 }
 
-TEST(owed_replies, counts_parses) {
+/// What ended, by letters: d done, f failed, x dropped.
+std::string ends(owed_replies &owed) {
+    std::string all(owed.outcomes());
+    owed.clear_outcomes();
+    return all;
+}
+
+TEST(owed_replies, tells_how_noted_requests_end) {
+    struct {
+        std::string_view sent, heard, ended;
+    } const table[] = {
+        {"PPS", "11Z", "dd"},   {"PBPS", "1EZ", "dx"},  {"PPS", "EZ", "fx"},
+        {"PSPS", "EZ1Z", "fd"}, {"PSPS", "1ZEZ", "df"}, {"PBESPS", "12EZEZ", "df"},
+        {"PQ", "1EZ", "d"},     {"PBEQPS", "EZ", "fx"}, {"PkS", "13Z", "dd"},
+    };
+    for (const auto &it : table) {
+        conversation c;
+        for (const char type : it.sent) c.owed.sent(conversation::of(type), asker::client, type == 'P' || type == 'k');
+        c.hear(it.heard);
+        EXPECT_EQ(ends(c.owed), it.ended) << it.sent << " " << it.heard;
+        EXPECT_TRUE(c.owed.settled()) << it.sent;
+    }
+}
+
+TEST(owed_replies, a_query_that_fails_has_failed_once) {
     conversation c;
-    c.send("PBESPS");
-    EXPECT_TRUE(c.owed.parse_owed());
-    c.hear("12C");
-    EXPECT_TRUE(c.owed.parse_owed());
-    c.hear("Z1");
-    EXPECT_FALSE(c.owed.parse_owed());
-    c.hear("Z");
-    c.send("PBPS").hear("E");
-    EXPECT_FALSE(c.owed.parse_owed());
+    c.owed.sent(request::query, asker::client, true);
+    c.hear("TDEZ");
+    EXPECT_EQ(ends(c.owed), "f");
+}
+
+TEST(owed_replies, a_known_parse_is_answered_by_a_close) {
+    conversation c;
+    c.send("kBS");
+    EXPECT_EQ(c.hear("3"), "1");
+    EXPECT_EQ(c.hear("2Z"), "cc");
+    EXPECT_EQ(c.send("kS").hear("EZ"), "cc");
+}
+
+TEST(owed_replies, numbers_batches_by_their_ends) {
+    conversation c;
+    const auto first = c.owed.batch();
+    c.send("PBE");
+    EXPECT_EQ(c.owed.batch(), first);
+    EXPECT_TRUE(c.owed.last_batch());
+    EXPECT_FALSE(c.owed.end_owed());
+    c.send("S");
+    EXPECT_NE(c.owed.batch(), first);
+    EXPECT_TRUE(c.owed.end_owed());
+    EXPECT_TRUE(c.owed.last_batch());
+    c.send("P");
+    EXPECT_FALSE(c.owed.last_batch());
+    c.hear("12CZ");
+    EXPECT_FALSE(c.owed.end_owed());
 }
 
 /// Every type that there is against every request at the head, and against none.
@@ -280,7 +325,7 @@ private:
             case 6:
                 return send({'H', ""});
             case 7:
-                if (!owed_.doubtful() && !owed_.parse_owed()) {
+                if (!owed_.doubtful()) {
                     told ours{'C', "3"};
                     ours.pooler = true;
                     send(ours);

@@ -1,0 +1,73 @@
+// The start of a batch, kept so that it can be sent once more: PostgreSQL refuses a Bind or Describe of a prepared
+// statement whose table has changed, or which it no longer has, before anything of the batch has run. Only a batch that
+// begins outside a transaction with such a message, and consists of messages that leave no trace by themselves, is
+// kept. It does not decide when to send again: server_session does. Source: PostgreSQL manual, "Extended Query", and
+// the server's error "cached plan must not change result type" (0A000).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "core/protocol_table.hpp"
+
+namespace pgsluice::core {
+
+class batch_retry {
+public:
+    /// Longer beginnings are not kept: the client sees the error then.
+    static constexpr std::size_t keep_max_bytes = 64 << 10;
+
+    enum class state : std::uint8_t {
+        off,
+        keeping,  ///< the server has not answered anything of it yet
+        failed,   ///< it was refused; what the server still says of it is awaited
+    };
+
+    void begin(std::uint64_t statement) {
+        clear();
+        state_ = state::keeping;
+        statement_ = statement;
+    }
+    void add(request what) {
+        if (state_ == state::keeping) requests_.push_back(static_cast<char>(what));
+    }
+    void add(std::string_view bytes) {
+        if (state_ != state::keeping) return;
+        if (bytes_.size() + bytes.size() > keep_max_bytes) return clear();
+        bytes_.append(bytes);
+    }
+    /// The batch is answered, or is not of the kind that may be sent again.
+    void clear() {
+        if (state_ == state::off) return;
+        state_ = state::off;
+        requests_.clear();
+        bytes_.clear();
+        if (bytes_.capacity() > 4096) bytes_ = std::string();
+    }
+    void fail() {
+        state_ = state::failed;
+        held_.clear();
+    }
+    /// A reply that does not tell yet whether the batch is refused: a Describe's ParameterDescription comes before the
+    /// error. The client gets it when that is known.
+    void hold(std::string_view reply) { held_ = reply; }
+    bool holds() const { return !held_.empty(); }
+    std::string take_held() { return std::exchange(held_, {}); }
+
+    state now() const { return state_; }
+    std::uint64_t statement() const { return statement_; }  ///< its number in server_statements
+    std::string_view bytes() const { return bytes_; }
+    std::string_view requests() const { return requests_; }  ///< one `request` a byte
+
+private:
+    state state_ = state::off;
+    std::uint64_t statement_ = 0;
+    std::string bytes_;
+    std::string requests_;
+    std::string held_;
+};
+
+}  // namespace pgsluice::core

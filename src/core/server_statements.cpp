@@ -1,0 +1,178 @@
+// The part of server_session that deals in prepared statements: what the linked client's messages need on this server,
+// what becomes of them as the replies come, and the batch that is sent once more.
+#include "core/client_session.hpp"
+#include "core/server_session.hpp"
+#include "wire/backend.hpp"
+#include "wire/error_response.hpp"
+#include "wire/frontend.hpp"
+
+namespace pgsluice::core {
+
+namespace backend = wire::backend;
+namespace frontend = wire::frontend;
+
+// ---- before a message of the client's ----
+
+void server_session::tell(request what, note about, effects &fx, std::string_view bytes) {
+    fx.to_server.make([&](std::string &out) { out += bytes; });
+    send_noted(what, asker::pooler, std::move(about));
+    retry_.clear();  // it leaves a trace of its own
+}
+
+void server_session::send_noted(request what, asker who, note about) {
+    const bool noted = about.what != note::kind::none;
+    if (owed_.sent(what, who, noted) && noted) notes_.push_back(std::move(about));
+}
+
+server_session::prepared server_session::look(const shared_statement &what, const shared_parameters &under) {
+    auto *const held = statements_.find(what, under);
+    if (held == nullptr) return {};
+    // Whether the server has it turns out when it has answered an earlier batch.
+    if (held->now == server_statements::state::sent && held->batch != owed_.batch()) return {.wait = true};
+    statements_.touch(*held, links_);
+    return {.number = held->number, .tried = held->now == server_statements::state::ready};
+}
+
+std::uint64_t server_session::make_room(const shared_statement &what, const shared_parameters &under, std::size_t limit,
+                                        effects &fx) {
+    std::string &out = scratch_;
+    while (const auto number = statements_.evict(limit, links_)) {
+        out.clear();
+        frontend::append_close_statement(out, server_statements::name_of(number));
+        tell(request::close, {}, fx, out);
+    }
+    return statements_.add(what, under, owed_.batch(), links_).number;
+}
+
+server_session::prepared server_session::prepare(const shared_statement &what, const shared_parameters &under,
+                                                 std::size_t limit, effects &fx) {
+    auto there = look(what, under);
+    if (there.wait || there.number != 0) return there;
+    there.number = make_room(what, under, limit, fx);
+    scratch_.clear();
+    frontend::append_parse(scratch_, server_statements::name_of(there.number), what->body);
+    tell(request::parse, {.what = note::kind::named, .number = there.number}, fx, scratch_);
+    return there;
+}
+
+bool server_session::has_unnamed(const shared_statement &what, const shared_parameters &under) const {
+    if (!unnamed_.what || unnamed_.made_under == nullptr) return false;
+    if (!unnamed_.ready && unnamed_.batch != owed_.batch()) return false;
+    const bool same =
+        unnamed_.what == what || (what->known && unnamed_.what->known && unnamed_.what->body == what->body);
+    return same && (unnamed_.made_under == under || same_meaning(*unnamed_.made_under, *under));
+}
+
+void server_session::expect_unnamed(shared_statement what, shared_parameters under) {
+    unnamed_ = {std::move(what), std::move(under), owed_.batch(), unnamed_.generation + 1, false};
+}
+
+void server_session::prepare_unnamed(const shared_statement &what, const shared_parameters &under, effects &fx) {
+    expect_unnamed(what, under);
+    scratch_.clear();
+    frontend::append_parse(scratch_, "", what->body);
+    tell(request::parse, {.what = note::kind::unnamed, .number = unnamed_.generation}, fx, scratch_);
+}
+
+void server_session::drop_unnamed(effects &fx) {
+    forget_unnamed();
+    scratch_.clear();
+    frontend::append_close_statement(scratch_, "");
+    tell(request::close, {}, fx, scratch_);
+}
+
+// ---- as replies come ----
+
+/// What the ended requests leave behind, here and in the client's book. False: the server did what it can not do.
+bool server_session::settle_notes() {
+    if (owed_.outcomes().empty()) return true;
+    client_outcomes_.clear();
+    bool possible = true;
+    for (const char how : owed_.outcomes()) {
+        const auto &it = notes_[first_note_++];
+        const auto ended = static_cast<outcome>(how);
+        if (it.what == note::kind::named) statements_.settle(it.number, ended, rounds_);
+        if (it.what == note::kind::unnamed && it.number == unnamed_.generation) {
+            if (ended == outcome::done) {
+                unnamed_.ready = true;
+            } else {
+                forget_unnamed();
+            }
+        }
+        possible = possible && !(it.must_fail() && ended == outcome::done);
+        client_outcomes_.append(it.client_changes, how);
+    }
+    owed_.clear_outcomes();
+    if (first_note_ == notes_.size() || first_note_ > 4096) {
+        notes_.erase(notes_.begin(), notes_.begin() + static_cast<std::ptrdiff_t>(first_note_));
+        first_note_ = 0;
+    }
+    if (client_ != nullptr && !client_outcomes_.empty()) client_->on_statements_settled(client_outcomes_);
+    return possible;
+}
+
+void server_session::on_all_deallocated(fate to) {
+    statements_.drop_all();
+    if (client_ != nullptr && to == fate::to_client) client_->on_all_deallocated();
+}
+
+/// The words for an error that we have brought about: as PostgreSQL says it of the client's own name.
+bool server_session::replaces_error(std::string_view body, effects &fx) {
+    if (!owed_.next_noted() || !notes_[first_note_].must_fail()) return false;
+    const auto fields = wire::parse_error_fields(body);
+    const auto &it = notes_[first_note_];
+    if (!fields || fields->sqlstate != it.instead_of) return false;
+    fx.to_client.make([&](std::string &out) { out += it.error; });
+    return true;
+}
+
+// ---- the batch that is sent once more ----
+
+bool server_session::refuses_statement(std::string_view body) const {
+    const auto next = owed_.next_request();
+    if (owed_.owed() == 0 || owed_.next_asker() != asker::client) return false;
+    if (next != request::bind && next != request::describe) return false;
+    const auto fields = wire::parse_error_fields(body);
+    return fields && (fields->sqlstate == "0A000" || fields->sqlstate == "26000");
+}
+
+/// What the client was to get before the reply at hand.
+void server_session::give_held(effects &fx) {
+    if (!retry_.holds()) return;
+    const auto held = retry_.take_held();
+    if (client_ != nullptr) fx.to_client.make([&](std::string &out) { out += held; });
+}
+
+bool server_session::begin_retry(effects &fx) {
+    const bool kept = retry_.now() == batch_retry::state::keeping;
+    // Later batches are with the server already, or half a message is: the order could not be kept.
+    if (!kept || upload_open_ || !owed_.last_batch() || owed_.doubtful()) return false;
+    owed_.received(backend::error_response);
+    settle_notes();
+    if (owed_.owed() > 0) {
+        owed_.take_over_next();  // the client's Sync; it is sent again with the rest
+    } else {
+        fx.to_server.make([](std::string &out) { frontend::append_sync(out); });
+        owed_.sent(request::sync, asker::pooler);
+    }
+    retry_.fail();
+    return true;
+}
+
+void server_session::retry(effects &fx) {
+    const auto number = retry_.statement();
+    const auto *const held = statements_.renew(number, owed_.batch());
+    if (held == nullptr || status_ != backend::status_idle) return lose("prepared statement could not be renewed", fx);
+    const auto name = server_statements::name_of(number);
+    fx.to_server.make([&](std::string &out) {
+        frontend::append_close_statement(out, name);
+        frontend::append_parse(out, name, held->what->body);
+        out += retry_.bytes();
+    });
+    owed_.sent(request::close, asker::pooler);
+    send_noted(request::parse, asker::pooler, {.what = note::kind::named, .number = number});
+    for (const char what : retry_.requests()) owed_.sent(static_cast<request>(what), asker::client);
+    retry_.clear();
+}
+
+}  // namespace pgsluice::core

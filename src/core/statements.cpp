@@ -1,0 +1,282 @@
+// The three books of prepared statements.
+#include "core/statements.hpp"
+
+#include <algorithm>
+
+namespace pgsluice::core {
+
+namespace {
+
+std::size_t hash_of(std::string_view body) {
+    return std::hash<std::string_view>{}(body);
+}
+
+bool same_statement(const statement &a, const statement &b) {
+    return &a == &b || (a.known && b.known && a.body == b.body);
+}
+
+}  // namespace
+
+// ---- the store ----
+
+shared_statement statement_store::intern(std::string_view body) {
+    const auto hash = hash_of(body);
+    const auto [first, end] = known_.equal_range(hash);
+    for (auto it = first; it != end; ++it) {
+        if (auto held = it->second.lock(); held && held->body == body) return held;
+    }
+    if (known_.size() >= sweep_at_) sweep();
+    auto fresh = std::make_shared<const statement>(statement{std::string(body), hash, true});
+    known_.emplace(hash, fresh);
+    return fresh;
+}
+
+/// Takes out what nobody holds any more; as rarely as keeps the cost of each intern() constant.
+void statement_store::sweep() {
+    std::erase_if(known_, [](const auto &it) { return it.second.expired(); });
+    sweep_at_ = std::max<std::size_t>(64, 2 * known_.size());
+}
+
+// ---- a client's names ----
+
+const client_statements::slot *client_statements::find(std::string_view name) const {
+    const auto it = slots_.find(name);
+    return it == slots_.end() ? nullptr : &it->second;
+}
+
+void client_statements::put(place &at, shared_statement what) {
+    auto &now = at.second.now;
+    if (now) bytes_ -= now->body.size();
+    if (what) bytes_ += what->body.size();
+    if (!at.first.empty()) named_ = named_ - (now ? 1 : 0) + (what ? 1 : 0);
+    now = std::move(what);
+}
+
+/// The unnamed one stays: it comes and goes with every batch.
+void client_statements::forget_if_empty(place &at) {
+    if (at.second.pending > 0 || at.second.now || at.first.empty()) return;
+    slots_.erase(slots_.find(at.first));
+}
+
+void client_statements::change(std::string_view name, shared_statement to, std::uint64_t batch, on_failure then) {
+    auto at = slots_.find(name);
+    if (at == slots_.end()) at = slots_.emplace(std::string(name), slot{}).first;
+    ++at->second.pending;
+    at->second.batch = batch;
+    changes_.push_back({&*at, at->second.now, then});
+    put(*at, std::move(to));
+}
+
+/// Change number `i` came to nothing: a later one of the same name has `what` before it, or it is what there is now.
+void client_statements::put_back(std::size_t i, shared_statement what) {
+    auto *const at = changes_[i].at;
+    if (at->second.pending > 1) {
+        const auto later = std::find_if(changes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, changes_.end(),
+                                        [at](const change_made &it) { return it.at == at; });
+        if (later != changes_.end()) {
+            later->before = std::move(what);
+            return;
+        }
+    }
+    put(*at, std::move(what));
+}
+
+void client_statements::settle(std::string_view outcomes) {
+    for (const char how : outcomes) {
+        if (first_ == changes_.size()) return;
+        auto &it = changes_[first_];
+        const bool failed = static_cast<outcome>(how) == outcome::failed;
+        if (static_cast<outcome>(how) == outcome::dropped || (failed && it.then == on_failure::undo)) {
+            put_back(first_, std::move(it.before));
+        } else if (failed && it.then == on_failure::clear) {
+            put_back(first_, nullptr);
+        }
+        it.before = nullptr;
+        --it.at->second.pending;
+        forget_if_empty(*it.at);
+        ++first_;
+    }
+    if (first_ == changes_.size() || (first_ > 4096 && first_ > changes_.size() / 2)) {
+        changes_.erase(changes_.begin(), changes_.begin() + static_cast<std::ptrdiff_t>(first_));
+        first_ = 0;
+    }
+}
+
+void client_statements::drop_all_named() {
+    for (std::size_t i = first_; i < changes_.size(); ++i) {
+        if (!changes_[i].at->first.empty()) changes_[i].before = nullptr;
+    }
+    for (auto it = slots_.begin(); it != slots_.end();) {
+        const auto at = it++;
+        if (at->first.empty() || at->second.pending > 0) continue;
+        put(*at, nullptr);
+        slots_.erase(at);
+    }
+}
+
+// ---- a server's statements ----
+
+std::string server_statements::name_of(std::uint64_t number) {
+    return "PGSLUICE_" + std::to_string(number);
+}
+
+server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now) {
+    const auto [first, end] = by_hash_.equal_range(what->hash);
+    for (auto it = first; it != end; ++it) {
+        auto &held = *it->second;
+        if (held.now == state::stale || !same_statement(*held.what, *what)) continue;
+        if (held.made_under != now) {
+            if (!same_meaning(*held.made_under, *now)) continue;
+            held.made_under = now;  // found at once the next time
+        }
+        return &held;
+    }
+    return nullptr;
+}
+
+void server_statements::touch(entry &it, std::uint64_t link) {
+    it.link = link;
+    const auto at = by_number_.find(it.number)->second;
+    if (at != entries_.begin()) entries_.splice(entries_.begin(), entries_, at);
+}
+
+server_statements::entry &server_statements::add(shared_statement what, shared_parameters now, std::uint64_t batch,
+                                                 std::uint64_t link) {
+    bytes_ += what->body.size();
+    const auto hash = what->hash;
+    entries_.push_front({++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link});
+    by_hash_.emplace(hash, entries_.begin());
+    by_number_.emplace(last_number_, entries_.begin());
+    return entries_.front();
+}
+
+std::uint64_t server_statements::evict(std::size_t limit, std::uint64_t link) {
+    if (entries_.size() < limit && bytes_ < server_statements_max_bytes) return 0;
+    if (entries_.empty()) return 0;
+    const auto oldest = std::prev(entries_.end());
+    if (oldest->link == link) return 0;
+    const auto number = oldest->number;
+    erase(oldest);
+    return number;
+}
+
+const server_statements::entry *server_statements::renew(std::uint64_t number, std::uint64_t batch) {
+    const auto at = by_number_.find(number);
+    if (at == by_number_.end()) return nullptr;
+    at->second->now = state::sent;
+    at->second->batch = batch;
+    return &*at->second;
+}
+
+void server_statements::settle(std::uint64_t number, outcome how, std::uint64_t round) {
+    const auto at = by_number_.find(number);
+    if (at == by_number_.end()) return;
+    if (how != outcome::done) return erase(at->second);
+    if (at->second->now == state::sent) at->second->now = state::ready;
+    at->second->round = round;
+}
+
+void server_statements::drop_all() {
+    for (auto it = entries_.begin(); it != entries_.end();) {
+        const auto at = it++;
+        if (at->now != state::sent) erase(at);  // what is still to be answered comes after
+    }
+}
+
+void server_statements::all_stale() {
+    for (auto &it : entries_) it.now = it.now == state::ready ? state::stale : it.now;
+}
+
+void server_statements::meaning_changed(std::uint64_t round) {
+    for (auto &it : entries_) {
+        if (it.now == state::sent || it.round == round) it.now = state::stale;
+    }
+}
+
+void server_statements::erase(iterator at) {
+    bytes_ -= at->what->body.size();
+    by_number_.erase(at->number);
+    const auto [first, end] = by_hash_.equal_range(at->what->hash);
+    for (auto it = first; it != end; ++it) {
+        if (it->second != at) continue;
+        by_hash_.erase(it);
+        break;
+    }
+    entries_.erase(at);
+}
+
+// ---- DEALLOCATE ----
+
+namespace {
+
+bool space(char c) {
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f';
+}
+char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
+bool begins_word(char c) {
+    return (lower(c) >= 'a' && lower(c) <= 'z') || c == '_' || (static_cast<unsigned char>(c) & 0x80) != 0;
+}
+bool in_word(char c) {
+    return begins_word(c) || (c >= '0' && c <= '9') || c == '$';
+}
+void skip_spaces(std::string_view &text) {
+    while (!text.empty() && space(text[0])) text.remove_prefix(1);
+}
+/// A word without quotes, in lower case as PostgreSQL folds it; empty when there is none.
+std::string take_word(std::string_view &text) {
+    std::string word;
+    if (text.empty() || !begins_word(text[0])) return word;
+    while (!text.empty() && in_word(text[0])) {
+        word += lower(text[0]);
+        text.remove_prefix(1);
+    }
+    return word;
+}
+std::string take_quoted(std::string_view &text) {
+    std::string name;
+    text.remove_prefix(1);
+    while (!text.empty()) {
+        const char c = text[0];
+        text.remove_prefix(1);
+        if (c != '"') {
+            name += c;
+        } else if (!text.empty() && text[0] == '"') {
+            name += c;
+            text.remove_prefix(1);
+        } else {
+            return name;
+        }
+    }
+    return {};  // no end
+}
+
+}  // namespace
+
+std::string deallocated_name(std::string_view sql) {
+    skip_spaces(sql);
+    if (sql.empty() || lower(sql[0]) != 'd' || take_word(sql) != "deallocate") return {};
+    const auto take_name = [&] {
+        skip_spaces(sql);
+        return !sql.empty() && sql[0] == '"' ? take_quoted(sql) : take_word(sql);
+    };
+    skip_spaces(sql);
+    const bool quoted = !sql.empty() && sql[0] == '"';
+    auto name = take_name();
+    if (!quoted && name == "all") return {};
+    if (!quoted && name == "prepare") {
+        skip_spaces(sql);
+        // DEALLOCATE prepare: a statement of that name; PREPARE all: all of them.
+        const bool second_quoted = !sql.empty() && sql[0] == '"';
+        auto second = take_name();
+        if (!second_quoted && second == "all") return {};
+        if (!second.empty()) name = std::move(second);
+    }
+    skip_spaces(sql);
+    if (!sql.empty() && sql[0] == ';') sql.remove_prefix(1);
+    skip_spaces(sql);
+    return sql.empty() ? name : std::string{};
+}
+
+}  // namespace pgsluice::core

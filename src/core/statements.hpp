@@ -1,0 +1,158 @@
+// Prepared statements that outlive the link to one server: what clients call them, and which of them each server has.
+// A statement is its whole text and parameter types; a hash only finds it. Three books: the store keeps one copy of
+// equal statements a worker; a client's names; a server's statements, bounded, the least recently used going first.
+// None of them sends anything; client_session and server_session do. Sources: PostgreSQL manual, "Extended Query";
+// PgBouncer documentation, max_prepared_statements.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/owed_replies.hpp"
+#include "core/parameters.hpp"
+
+namespace pgsluice::core {
+
+/// What a Parse says. Immutable; shared by clients and servers of several workers.
+struct statement {
+    std::string body;  ///< of a Parse after the name: text, zero byte, parameter types
+    std::size_t hash = 0;
+    /// False: too long to be remembered; only the server that it was sent to has it, until its next Parse.
+    bool known = true;
+};
+using shared_statement = std::shared_ptr<const statement>;
+
+/// A named statement's Parse must be whole here to be known again; beyond this it is refused.
+inline constexpr std::size_t named_statement_max_bytes = 16 << 20;
+/// An unnamed one beyond this streams, and is not remembered.
+inline constexpr std::size_t unnamed_statement_max_bytes = 64 << 10;
+/// What the names of one client may hold on to, in text.
+inline constexpr std::size_t client_statements_max_bytes = 64 << 20;
+/// What one server's statements may hold on to, in text, beyond those in use: max_prepared_statements bounds their
+/// number, this their size.
+inline constexpr std::size_t server_statements_max_bytes = 16 << 20;
+
+/// One copy of equal statements. One a worker.
+class statement_store {
+public:
+    shared_statement intern(std::string_view body);
+    /// A place to build the head of a message in.
+    std::string &scratch() { return scratch_; }
+    std::size_t size() const { return known_.size(); }
+
+private:
+    void sweep();
+    std::unordered_multimap<std::size_t, std::weak_ptr<const statement>> known_;
+    std::size_t sweep_at_ = 64;
+    std::string scratch_;
+};
+
+/// A client's statements by its own names; "" is the unnamed one. A change holds at once for the batch that made it,
+/// for good when the server has answered, and is undone when the server has skipped it.
+class client_statements {
+public:
+    /// What a failure of the request (not of one before it) leaves behind.
+    enum class on_failure : std::uint8_t { undo, keep, clear };
+
+    struct slot {
+        shared_statement now;       ///< null: there is none
+        std::uint32_t pending = 0;  ///< changes that are not settled yet
+        std::uint64_t batch = 0;    ///< in which the last of them was made
+    };
+    /// Null when the name was never used. Valid until the next call that is not const.
+    const slot *find(std::string_view name) const;
+    void change(std::string_view name, shared_statement to, std::uint64_t batch, on_failure);
+    /// The ends of the oldest changes, one `outcome` a byte, in order.
+    void settle(std::string_view outcomes);
+    /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).
+    void drop_all_named();
+    bool any() const { return !slots_.empty(); }
+    /// Text that the names hold on to.
+    std::size_t bytes() const { return bytes_; }
+    std::size_t count() const { return named_; }
+
+private:
+    struct hasher {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view name) const { return std::hash<std::string_view>{}(name); }
+    };
+    using slots = std::unordered_map<std::string, slot, hasher, std::equal_to<>>;
+    using place = slots::value_type;  ///< stays where it is
+    struct change_made {
+        place *at;
+        shared_statement before;
+        on_failure then = on_failure::undo;
+    };
+    void put(place &, shared_statement);
+    void put_back(std::size_t change, shared_statement);
+    void forget_if_empty(place &);
+
+    slots slots_;
+    std::vector<change_made> changes_;  ///< oldest first; settled ones in front of first_
+    std::size_t first_ = 0;
+    std::size_t bytes_ = 0;
+    std::size_t named_ = 0;
+};
+
+/// The statements one server has, under names of ours.
+class server_statements {
+public:
+    enum class state : std::uint8_t {
+        sent,   ///< its Parse is under way
+        ready,  ///< ParseComplete came
+        stale,  ///< not to be used again
+    };
+    struct entry {
+        std::uint64_t number = 0;  ///< its name is name_of(number)
+        shared_statement what;
+        shared_parameters made_under;  ///< what the text meant when the server read it
+        state now = state::sent;
+        std::uint64_t batch = 0;  ///< of its Parse
+        std::uint64_t round = 0;  ///< server_session::rounds() when ParseComplete came
+        std::uint64_t link = 0;   ///< of the last use: in use until that link ends
+    };
+    using iterator = std::list<entry>::iterator;
+
+    static std::string name_of(std::uint64_t number);
+
+    /// The entry for `what` as `now` makes it mean, not a stale one; null when there is none.
+    entry *find(const shared_statement &what, const shared_parameters &now);
+    /// Makes it the most recently used, pinned for this link.
+    void touch(entry &, std::uint64_t link);
+    /// A new one, to be sent.
+    entry &add(shared_statement what, shared_parameters now, std::uint64_t batch, std::uint64_t link);
+    /// The number of one that must go for another to come: its Close goes to the server. 0: none must, or all are in
+    /// use.
+    std::uint64_t evict(std::size_t limit, std::uint64_t link);
+    /// `number` is made anew under its old name, in `batch`; null when there is no such statement.
+    const entry *renew(std::uint64_t number, std::uint64_t batch);
+    /// The end of the Parse of `number`.
+    void settle(std::uint64_t number, outcome, std::uint64_t round);
+    /// The server has dropped all named statements.
+    void drop_all();
+    /// None is to be trusted.
+    void all_stale();
+    /// Parameters that make text mean something changed in this round: what was made in it is open.
+    void meaning_changed(std::uint64_t round);
+    std::size_t size() const { return entries_.size(); }
+    std::size_t bytes() const { return bytes_; }
+
+private:
+    void erase(iterator);
+    std::list<entry> entries_;  ///< the most recently used first
+    std::unordered_multimap<std::size_t, iterator> by_hash_;
+    std::unordered_map<std::uint64_t, iterator> by_number_;
+    std::uint64_t last_number_ = 0;
+    std::size_t bytes_ = 0;
+};
+
+/// Whether `sql` is DEALLOCATE [PREPARE] of one name and nothing else; the name as PostgreSQL reads it, else empty.
+/// What it does not recognise reaches the server unchanged.
+std::string deallocated_name(std::string_view sql);
+
+}  // namespace pgsluice::core
