@@ -272,11 +272,28 @@ def test_portals_in_pieces_while_others_are_evicted(make_pooler):
 
 
 def test_switched_off(make_pooler):
-    wire = make_pooler({"max_prepared_statements": 0}).wire()
-    got = answers(wire, parse("select 1", "s"), run("s"), sync())
-    assert errors(got) == [("ERROR", "0A000", "named prepared statements are switched off")]
-    assert "max_prepared_statements" in got.errors[0].hint
-    assert answers(wire, extended("select 1"), sync()).rows == [["1"]]
+    pooler = make_pooler({"max_prepared_statements": 0, "default_pool_size": 1})
+    wire, other = pooler.wire(), pooler.wire()
+    for sent in (parse("select 1", "s"), parse("select 1", "s") + run("s"), run("s"), describe("S", "s")):
+        got = answers(wire, sent, sync())
+        assert got.types == "EZ" and got.status == "I"
+        assert errors(got) == [("ERROR", "0A000", "named prepared statements are switched off")]
+        assert got.errors[0].detail and "max_prepared_statements" in got.errors[0].hint
+        assert answers(wire, extended("select 1"), sync()).rows == [["1"]]  # the client lives
+        assert other.query("select count(*) from pg_prepared_statements").rows == [["0"]]
+    assert answers(wire, close("S", "s"), sync()).types == "3Z"
+    wire.query("begin")
+    assert answers(wire, parse("select 1", "s"), sync()).status == "E"
+
+
+def test_psycopg_at_its_defaults(make_pooler):
+    """Prepares at the fifth run of a text."""
+    pooler = make_pooler({"default_pool_size": 2})
+    clients = [pooler.connect() for _ in range(4)]
+    for n in range(20):
+        for client in clients:
+            assert client.execute("select %s::int + 1", (n,)).fetchone() == (n + 1,)
+    assert all(client.execute("select count(*) from pg_prepared_statements").fetchone()[0] <= 2 for client in clients)
 
 
 def test_long_statements(one):
