@@ -67,7 +67,7 @@ std::size_t client_session::relay(std::string_view bytes, time_point now, effect
             if (body_forward_ && body_left_ == 0 && server_ != nullptr) server_->set_upload_open(false);
             continue;
         }
-        if (server_ != nullptr && server_->retrying()) stalled_ = true;
+        if (server_ != nullptr && server_->holds_client_back()) stalled_ = true;
         if (stalled_) break;
         wire::frame message;
         const auto read = wire::read_frame(rest, message);
@@ -90,6 +90,7 @@ std::size_t client_session::relay(std::string_view bytes, time_point now, effect
         body_left_ = message.missing_bytes();
         if (body_forward_) server_->set_upload_open(body_left_ > 0);
     }
+    if (server_ != nullptr && server_->owed().needs_sounding() && !server_->upload_open()) server_->sound(fx);
     // Late data of a COPY whose server has answered everything already was the last that kept it here.
     if (server_ != nullptr && fx.server == server_next::none && server_->releasable()) fx.server = server_next::release;
     return used;

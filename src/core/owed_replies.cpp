@@ -14,7 +14,7 @@ bool ends_batch(request what) {
 }  // namespace
 
 bool owed_replies::sent(request what, asker who, bool noted) {
-    if (doubtful_) return false;
+    if (doubtful()) return false;
     switch (what) {
         case request::copy_end:
             if (copy_in_ && !copy_ended_) copy_ended_ = true;
@@ -102,18 +102,64 @@ void owed_replies::begin_copy_in() {
     unsynced_ = open;
 }
 
-fate owed_replies::despair() {
+void owed_replies::drop_all() {
     drop_until(queue_.size(), outcome::dropped);
     copy_in_ = skip_to_sync_ = unsynced_ = false;
-    doubtful_ = true;
+}
+
+/// A COPY failed that Syncs were sent to. Which of them the server had read by then, only the server knows: a trigger,
+/// a cancel or bad data end it at different places.
+fate owed_replies::copy_failed() {
+    bool only_syncs = true;
+    for (std::size_t i = head_ + 1; i < queue_.size(); ++i) {
+        only_syncs = only_syncs && (at(i) == request::copy_end || at(i) == request::sync);
+    }
+    in_batch_ = head() == request::execute;
+    note_end(head_, outcome::failed);
+    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);
+    drop_all();
+    heard_syncs_ = 0;
+    doubt_ = only_syncs ? doubt::open : doubt::lost;
+    return fate::to_client;
+}
+
+void owed_replies::sounded() {
+    doubt_ = doubt::sounding;
+    ++batches_;
+}
+
+fate owed_replies::in_doubt(char type) {
+    if (!is_reply(type)) return fate::violation;
+    switch (doubt_) {
+        case doubt::open:
+        case doubt::sounding:
+            if (type == backend::ready_for_query) {
+                ++heard_syncs_;
+                return fate::hold;
+            }
+            if (doubt_ == doubt::open || type != backend::empty_query_response) return fate::violation;
+            doubt_ = doubt::marked;
+            return fate::swallow;
+        case doubt::marked:
+            if (type != backend::ready_for_query) return fate::violation;
+            doubt_ = doubt::none;
+            // Only our own Sync was heard: all of the client's were eaten, and its batch still waits for one.
+            skip_to_sync_ = in_batch_ && heard_syncs_ == 1;
+            return fate::swallow;
+        case doubt::lost:
+        case doubt::none:
+            break;
+    }
     return fate::to_client;
 }
 
 fate owed_replies::failed() {
-    if (owed() == 0) return despair();
-    // Which of those Syncs the server had read when the COPY failed, only the server knows: a trigger, a cancel or bad
-    // data end it at different places.
-    if (copy_in_ && ignored_syncs_ > 0) return despair();
+    if (owed() == 0) {
+        drop_all();
+        doubt_ = doubt::lost;
+        return fate::to_client;
+    }
+    if (copy_in_ && ignored_syncs_ > 0) return copy_failed();
     copy_in_ = false;
     const request what = head();
     note_end(head_, outcome::failed);
@@ -131,7 +177,7 @@ fate owed_replies::failed() {
 
 fate owed_replies::received(char type) {
     if (type == backend::error_response) return failed();
-    if (doubtful_) return is_reply(type) ? fate::to_client : fate::violation;
+    if (doubtful()) return in_doubt(type);
     if (owed() == 0) return fate::violation;
     const request what = head();
     const step means = step_of(type, what);

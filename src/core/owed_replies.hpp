@@ -21,6 +21,7 @@ enum class fate : std::uint8_t {
     to_client,
     swallow,
     parse_complete,  ///< to the client, as a ParseComplete: the reply to a known_parse
+    hold,            ///< a ReadyForQuery while sounding: to the client when another one follows, void when none does
     violation
 };
 
@@ -41,7 +42,7 @@ public:
     fate received(char type);
 
     /// Nothing is owed, no batch is open, no error waits for its Sync, and all of that is beyond doubt.
-    bool settled() const { return owed() == 0 && !unsynced_ && !skip_to_sync_ && !copy_in_ && !doubtful_; }
+    bool settled() const { return owed() == 0 && !unsynced_ && !skip_to_sync_ && !copy_in_ && doubt_ == doubt::none; }
     std::size_t owed() const { return queue_.size() - head_; }
     /// Who gets what comes next; the client when nothing is owed.
     asker next_asker() const;
@@ -60,10 +61,16 @@ public:
     bool end_owed() const { return ends_ > 0; }
     /// What is to come belongs to one batch, whose end is the last thing owed, or is not sent yet.
     bool last_batch() const { return ends_ == 0 || (ends_ == 1 && !unsynced_); }
-    /// What is to come can not be told any more, so all of it goes to the client, and the server never back to
-    /// its pool: an error ended a COPY while Syncs were on their way, of which the COPY may have eaten any number; or
-    /// the server reported an error that nobody asked for, and is about to go.
-    bool doubtful() const { return doubtful_; }
+    /// What is to come can not be told now: an error ended a COPY while Syncs were on their way, of which the COPY may
+    /// have eaten any number; or the server reported an error that nobody asked for, and is about to go. All of it goes
+    /// to the client, and the server does not go back to its pool.
+    bool doubtful() const { return doubt_ != doubt::none; }
+    /// The doubt can be ended by a Sync and an empty query of the pooler's, behind everything that was sent: see
+    /// sounded(). Until its answer came, nothing else may be sent.
+    bool needs_sounding() const { return doubt_ == doubt::open; }
+    bool sounding() const { return doubt_ == doubt::sounding || doubt_ == doubt::marked; }
+    /// That Sync and that empty query go to the server now.
+    void sounded();
     /// The next reply is swallowed.
     void take_over_next() { queue_[head_] = static_cast<char>(queue_[head_] | pooler_bit); }
 
@@ -83,7 +90,9 @@ private:
     void drop_until(std::size_t index, outcome);
     void begin_copy_in();
     fate failed();
-    fate despair();
+    fate copy_failed();
+    fate in_doubt(char type);
+    void drop_all();
 
     std::string queue_;  ///< one byte an entry: request, pooler_bit, noted_bit
     std::string outcomes_;
@@ -95,7 +104,17 @@ private:
     bool skip_to_sync_ = false;
     bool copy_in_ = false;     ///< CopyInResponse seen, the COPY has not ended
     bool copy_ended_ = false;  ///< the client has sent CopyDone or CopyFail for it
-    bool doubtful_ = false;
+    /// Why what is to come can not be told, and how far the way out of it is.
+    enum class doubt : std::uint8_t {
+        none,
+        lost,      ///< there is no way out
+        open,      ///< there is: nothing but Syncs was sent behind the COPY
+        sounding,  ///< ReadyForQuery for each Sync that was not eaten, then one for ours
+        marked,    ///< the empty query was answered: its ReadyForQuery is the last
+    };
+    doubt doubt_ = doubt::none;
+    bool in_batch_ = false;          ///< the COPY was Execute's: the server skips to a Sync
+    std::uint32_t heard_syncs_ = 0;  ///< ReadyForQuery since the doubt began
 };
 
 }  // namespace pgsluice::core

@@ -384,6 +384,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     if (is_error && message.whole() && on_error(message.body, fx)) return;
     const auto to = owed_.received(message.type);
     if (to == fate::violation || !settle_notes()) return lose("unknown pkt from server", fx);
+    if (owed_.needs_sounding() && !upload_open_) sound(fx);
     if (retry_.now() == batch_retry::state::keeping && to != fate::swallow) {
         if (message.type == backend::parameter_description && message.whole()) return retry_.hold(raw);
         retry_.clear();
@@ -425,7 +426,15 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     }
     status_ = status;
     ++rounds_;
+    if (to == fate::hold) {
+        // The one that was held is the client's: another Sync was read after it.
+        if (const char held = std::exchange(held_status_, status); held != '\0') {
+            fx.to_client.make([held](std::string &out) { backend::append_ready_for_query(out, held); });
+        }
+        return false;
+    }
     if (to == fate::swallow) {
+        held_status_ = '\0';
         if (retrying()) {
             retry(fx);
             return false;

@@ -121,9 +121,11 @@ public:
     void drop_unnamed(effects &);
     /// Sends `bytes`, a request of ours within the client's batch.
     void tell(request, note, effects &, std::string_view bytes);
+    /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
+    void sound(effects &);
     batch_retry &kept_batch() { return retry_; }
-    /// The kept batch is about to be sent again: the client's next bytes come after it.
-    bool retrying() const { return retry_.now() == batch_retry::state::failed; }
+    /// The kept batch is about to be sent again, or it is being found out what is owed: the client's next bytes wait.
+    bool holds_client_back() const { return retrying() || owed_.needs_sounding() || owed_.sounding(); }
     const server_statements &statements() const { return statements_; }
 
     /// THE proof that another client may have this server: nothing owed, nothing half sent or half received, outside a
@@ -179,6 +181,7 @@ private:
     bool refuses_statement(std::string_view body) const;
     void give_held(effects &);
     bool begin_retry(effects &);
+    bool retrying() const { return retry_.now() == batch_retry::state::failed; }
     void retry(effects &);
     void record_parameter(std::string_view body);
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
@@ -208,6 +211,7 @@ private:
     batch_retry retry_;
     std::string scratch_, client_outcomes_;
     std::uint64_t links_ = 0;    ///< clients linked so far
+    char held_status_ = '\0';    ///< of a ReadyForQuery that is held back while sounding
     std::size_t body_left_ = 0;  ///< of a message that streams
     bool body_forward_ = false;
     server_state state_ = server_state::connecting;

@@ -126,6 +126,17 @@ bool server_session::replaces_error(std::string_view body, effects &fx) {
     return true;
 }
 
+// ---- a COPY that failed in doubt ----
+
+void server_session::sound(effects &fx) {
+    fx.to_server.make([](std::string &out) {
+        frontend::append_sync(out);
+        frontend::append_query(out, "");
+    });
+    owed_.sounded();
+    forget_unnamed();
+}
+
 // ---- the batch that is sent once more ----
 
 bool server_session::refuses_statement(std::string_view body) const {

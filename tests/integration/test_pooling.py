@@ -622,6 +622,25 @@ def test_unnamed_statement_of_another_client_is_out_of_reach(make_pooler):
     assert a.ready().rows == [["mine"]]
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_copy_that_fails_with_a_sync_under_way(make_pooler, late):
+    """libpq sends Sync right behind Execute, and the COPY may eat it or not: what is owed is found out, the client sees
+    what it would see of PostgreSQL, and the server goes back to its pool."""
+    pooler = make_pooler(ONE)
+    wire, other = pooler.wire(), pooler.wire()
+    wire.query("drop table if exists numbers; create table numbers (i int)")
+    wire.send(parse("copy numbers from stdin") + bind() + execute() + sync())
+    assert wire.until("G").types == "12G"
+    wire.send(message("d", b"1\n") + message("d", b"bad\n"))
+    if late:
+        assert wire.until("E").errors[0].sqlstate == "22P02"
+        wire.send(message("d", b"2\n"))
+    wire.send(message("c") + sync())
+    assert wire.ready().types == ("Z" if late else "EZ")
+    assert other.value("select 1") == "1"
+    assert wire.value("select count(*) from numbers") == "0"
+
+
 def test_terminate_inside_a_batch(make_pooler, activity):
     pooler = make_pooler(ONE)
     wire = pooler.wire()
