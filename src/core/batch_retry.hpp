@@ -53,6 +53,9 @@ public:
     }
     /// A reply that does not tell yet whether the batch is refused: a Describe's ParameterDescription comes before the
     /// error. The client gets it when that is known.
+    bool may_hold(char reply, std::uint32_t body_bytes) const {
+        return state_ == state::keeping && reply == wire::backend::parameter_description && body_bytes <= 4096;
+    }
     void hold(std::string_view reply) { held_ = reply; }
     bool holds() const { return !held_.empty(); }
     std::string take_held() { return std::exchange(held_, {}); }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "auth/md5.hpp"
+#include "base/seeded_bug.hpp"
 #include "core/client_session.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
@@ -114,6 +115,7 @@ std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
         if (!on_frame(message, rest.substr(0, message.here_bytes()), fx)) break;
         used += message.here_bytes();
         body_left_ = message.missing_bytes();
+        if (base::seeded(base::bug::header_read_twice) && body_left_ > 0) body_left_ += wire::header_bytes;
     }
     if (state_ == server_state::closing) return bytes.size();
     frame_open_ = used < bytes.size() || body_left_ > 0;
@@ -131,7 +133,7 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
         return true;
     }
     // What we look into must be here whole; the rest streams.
-    const bool inspected = !relayed || is_inspected(message);
+    const bool inspected = !relayed || is_inspected(message) || retry_.may_hold(message.type, message.body_bytes);
     if (inspected && !message.whole()) {
         if (message.body_bytes <= inspected_max_bytes) return false;
         lose("bad packet", fx);
@@ -348,6 +350,10 @@ void server_session::run(errand what, std::string_view sql, effects &fx) {
 }
 
 bool server_session::clean() const {
+    using base::seeded;
+    if (seeded(base::bug::release_at_first_ready) && status_ == backend::status_idle) return true;
+    if (seeded(base::bug::reuse_before_cancel_over) && owed_.settled() && cancel_pending_) return true;
+    if (seeded(base::bug::buffer_kept_on_release) && owed_.settled() && (frame_open_ || unsent_)) return true;
     return owed_.settled() && status_ == backend::status_idle && errand_ == errand::none && !upload_open_ &&
            !frame_open_ && body_left_ == 0 && !cancel_pending_ && !unsent_ && state_ != server_state::closing;
 }
@@ -375,7 +381,8 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             body_forward_ = !ours;
         } else {
             // Outside session mode a LISTEN may be another client's: its notifications are not for this one.
-            body_forward_ = !ours && settings_->pool_mode == config::pool_mode::session;
+            body_forward_ = !ours && (settings_->pool_mode == config::pool_mode::session ||
+                                      base::seeded(base::bug::notification_to_anyone));
         }
         if (body_forward_) fx.to_client.view(raw);
         return;
@@ -386,7 +393,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     if (to == fate::violation || !settle_notes()) return lose("unknown pkt from server", fx);
     if (owed_.needs_sounding() && !upload_open_) sound(fx);
     if (retry_.now() == batch_retry::state::keeping && to != fate::swallow) {
-        if (message.type == backend::parameter_description && message.whole()) return retry_.hold(raw);
+        if (retry_.may_hold(message.type, message.body_bytes)) return retry_.hold(raw);
         retry_.clear();
     }
     give_held(fx);

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/seeded_bug.hpp"
+
 namespace pgsluice::wire {
 
 constexpr std::uint32_t load_u32(const char *at) {
@@ -43,7 +45,11 @@ public:
     std::int32_t i32() { return static_cast<std::int32_t>(u32()); }
     /// `count` bytes, or nothing when fewer remain.
     std::string_view bytes(std::size_t count) {
-        if (!ok_ || count > rest_.size()) {
+        // The right form: a sum with a number from outside could wrap.
+        const bool fits = base::seeded(base::bug::bounds_by_addition)
+                              ? static_cast<std::uint32_t>(count) + 16U <= rest_.size() + 16U
+                              : count <= rest_.size();
+        if (!ok_ || !fits) {
             ok_ = false;
             return {};
         }

@@ -1,0 +1,331 @@
+// Prepared statements between one client and one server: what goes each way for each message, with every cut of the
+// bytes and with each peer gone at every step (support/rig.hpp). Through PostgreSQL: integration/test_prepared.py.
+#include <gtest/gtest.h>
+
+#include "core/client_session.hpp"
+#include "support/rig.hpp"
+
+namespace pgsluice::core {
+namespace {
+
+using namespace test;
+
+void expect_script(world &around, const script &lines) {
+    EXPECT_EQ(run_every_way(
+                  [&] {
+                      auto it = std::make_unique<rig>(around);
+                      it->welcomed();
+                      return it;
+                  },
+                  lines),
+              "");
+}
+void expect_script(const script &lines) {
+    world around;
+    expect_script(around, lines);
+}
+
+std::string refused(refusal why, std::string_view argument = {}) {
+    std::string out;
+    append_refusal(out, why, argument);
+    return out;
+}
+
+const std::string nothing = "PGSLUICE_0", one = "PGSLUICE_1", two = "PGSLUICE_2";
+const std::string close_nothing = fe::close('S', nothing), close_unnamed = fe::close('S', "");
+std::string use(std::string_view name) {
+    return fe::bind("", name) + fe::execute("");
+}
+const std::string prepared = be::parse_complete + be::ready('I');
+const std::string rows = be::bind_complete + be::row("1") + be::complete("SELECT 1");
+const std::string answered = rows + be::ready('I');
+
+TEST(prepared, named_here_and_there) {
+    expect_script({client(fe::parse("s", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
+                   to_client(prepared), released, client(use("s") + fe::sync), to_server(use(one) + fe::sync),
+                   server(answered), to_client(answered), released, client(fe::describe('S', "s") + fe::sync),
+                   to_server(fe::describe('S', one) + fe::sync)});
+}
+
+TEST(prepared, parse_and_use_in_one_batch) {
+    const auto answer = be::parse_complete + answered;
+    expect_script({client(fe::parse("s", "x") + use("s") + fe::sync),
+                   to_server(fe::parse(one, "x") + use(one) + fe::sync), server(answer), to_client(answer), released});
+}
+
+TEST(prepared, a_second_name_for_the_same_text) {
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::parse("t", "x") + use("t") + fe::sync),
+                   to_server(close_nothing + use(one) + fe::sync), server(be::close_complete + answered),
+                   to_client(be::parse_complete + answered), released});
+}
+
+TEST(prepared, on_a_server_that_lacks_it) {
+    world around;
+    rig it(around, 2);
+    it.welcomed();
+    it.client_sends(fe::parse("s", "x") + fe::sync);
+    it.server_sends(prepared);
+    it.take_client();
+    it.take_server();
+    it.rotate();
+    it.client_sends(use("s") + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::parse(one, "x") + use(one) + fe::sync);
+    it.server_sends(be::parse_complete + answered);
+    EXPECT_EQ(it.take_client(), answered);
+    EXPECT_EQ(it.server(), nullptr);
+}
+
+TEST(prepared, a_parse_of_ours_that_fails_is_the_clients_error) {
+    world around;
+    rig it(around, 2);
+    it.welcomed();
+    it.client_sends(fe::parse("s", "x") + fe::sync);
+    it.server_sends(prepared);
+    it.take_client();
+    it.take_server();
+    it.rotate();
+    it.client_sends(use("s") + fe::sync);
+    const auto gone = be::error("ERROR", "42P01", "relation does not exist") + be::ready('I');
+    it.server_sends(gone);
+    EXPECT_EQ(it.take_client(), gone);
+    it.take_server();
+    it.client_sends(use("s") + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::parse(two, "x") + use(two) + fe::sync) << "it is not there, so it is tried again";
+}
+
+TEST(prepared, unknown_names) {
+    const auto missing = be::error("ERROR", "26000", "unnamed prepared statement does not exist");
+    for (const auto &[sent, there] : {std::pair{use("s"), fe::bind("", "") + fe::execute("")},
+                                      std::pair{fe::describe('S', "s"), fe::describe('S', "")}}) {
+        expect_script({client(sent + fe::sync), to_server(close_unnamed + there + fe::sync),
+                       server(be::close_complete + missing + be::ready('I')),
+                       to_client(refused(refusal::unknown_statement, "s") + be::ready('I')), released});
+    }
+}
+
+TEST(prepared, an_error_that_must_come_and_does_not) {
+    expect_script({client(use("s") + fe::sync), server(be::close_complete + be::bind_complete), closed});
+}
+
+TEST(prepared, another_error_than_the_expected_is_passed_on) {
+    const auto other = be::error("ERROR", "57014", "canceling statement") + be::ready('I');
+    expect_script({client(use("s") + fe::sync), to_server(close_unnamed + use("") + fe::sync),
+                   server(be::close_complete + other), to_client(other), released});
+}
+
+TEST(prepared, a_name_that_is_taken) {
+    const auto taken = be::error("ERROR", "42P05", "prepared statement \"PGSLUICE_1\" already exists") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::parse("s", "y") + use("s") + fe::sync),
+                   to_server(fe::parse(one, "y") + use(one) + fe::sync), server(taken),
+                   to_client(refused(refusal::duplicate_statement, "s") + be::ready('I')), released,
+                   client(use("s") + fe::sync), to_server(use(one) + fe::sync)});
+}
+
+TEST(prepared, in_a_transaction_that_is_aborted) {
+    const auto begun = be::complete("BEGIN") + be::ready('T');
+    const auto broken = be::error("ERROR", "22012", "division by zero") + be::ready('E');
+    const auto aborted = be::error("ERROR", "25P02", "aborted") + be::ready('E');
+    const auto select_nothing = message('P', z("") + z("SELECT") + be16(0));
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::query("begin")), server(begun),
+                   to_client(begun), client(fe::query("1/0")), server(broken), to_client(broken),
+                   to_server(fe::query("begin") + fe::query("1/0")), client(fe::parse("t", "x") + fe::sync),
+                   to_server(select_nothing + fe::sync), server(aborted), to_client(aborted),
+                   client(use("t") + fe::sync), to_server(close_unnamed + use("") + fe::sync)});
+}
+
+TEST(prepared, what_an_earlier_batch_leaves_open_is_waited_for) {
+    const auto failed = be::error("ERROR", "42601", "syntax error") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync + use("s") + fe::sync),
+                   to_server(fe::parse(one, "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(use(one) + fe::sync), server(answered), to_client(answered), released});
+    expect_script({client(fe::parse("s", "x") + fe::sync + fe::parse("s", "y") + fe::sync),
+                   to_server(fe::parse(one, "x") + fe::sync), server(failed), to_client(failed),
+                   to_server(fe::parse(two, "y") + fe::sync)});
+}
+
+TEST(prepared, closed_here_and_kept_there) {
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync),
+                   client(fe::close('S', "s") + fe::parse("s", "x") + fe::sync), to_client(be::close_complete),
+                   to_server(close_nothing + fe::sync), server(be::close_complete + be::ready('I')),
+                   to_client(prepared), released, client(fe::close('S', "s") + fe::sync),
+                   to_client(be::close_complete + be::ready('I')), to_server("")});
+}
+
+TEST(prepared, a_deallocate_takes_nothing_from_others) {
+    const auto empty = message('P', z(nothing) + z("") + be16(0));
+    const auto done = be::complete("DEALLOCATE") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::query("deallocate s")),
+                   to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\"")),
+                   server(be::close_complete + be::parse_complete + done), to_client(done), released,
+                   client(fe::parse("t", "x") + use("s") + fe::sync),
+                   to_server(close_nothing + close_unnamed + use("") + fe::sync)});
+}
+
+TEST(prepared, all_are_deallocated_when_the_server_says_so) {
+    for (const auto *const tag : {"DISCARD ALL", "DEALLOCATE ALL"}) {
+        const auto done = be::complete(tag) + be::ready('I');
+        expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                       to_server(fe::parse(one, "x") + fe::sync), client(fe::query("whatever")),
+                       to_server(fe::query("whatever")), server(done), to_client(done), released,
+                       client(use("s") + fe::sync), to_server(close_unnamed + use("") + fe::sync)});
+    }
+}
+
+// ---- made anew ----
+
+const std::string changed = be::error("ERROR", "0A000", "cached plan must not change result type");
+const std::string anew = fe::close('S', one) + fe::parse(one, "x");
+const std::string made_anew = be::close_complete + be::parse_complete;
+
+script after_prepared(script rest) {
+    script all{client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+               to_server(fe::parse(one, "x") + fe::sync)};
+    all.insert(all.end(), rest.begin(), rest.end());
+    return all;
+}
+
+TEST(prepared_anew, a_batch_that_was_refused_at_its_start) {
+    for (const auto *const code : {"0A000", "26000"}) {
+        const auto refusal = be::error("ERROR", code, "no");
+        expect_script(
+            after_prepared({client(use("s") + fe::sync), to_server(use(one) + fe::sync),
+                            server(refusal + be::ready('I')), to_client(""), to_server(anew + use(one) + fe::sync),
+                            server(made_anew + answered), to_client(answered), released}));
+    }
+}
+
+TEST(prepared_anew, before_the_clients_sync) {
+    expect_script(
+        after_prepared({client(use("s") + fe::flush), to_server(use(one) + fe::flush), server(changed), to_client(""),
+                        to_server(fe::sync), server(be::ready('I')), to_server(anew + use(one) + fe::flush),
+                        server(made_anew + rows), to_client(rows), client(fe::sync), to_server(fe::sync),
+                        server(be::ready('I')), to_client(be::ready('I')), released}));
+}
+
+TEST(prepared_anew, what_the_client_sends_meanwhile_comes_after) {
+    expect_script(after_prepared({client(use("s")), to_server(use(one)), server(changed), to_server(fe::sync),
+                                  client(fe::sync + fe::query("next")), to_server(""), server(be::ready('I')),
+                                  to_server(anew + use(one) + fe::sync + fe::query("next")),
+                                  server(made_anew + answered), to_client(answered)}));
+}
+
+TEST(prepared_anew, the_description_of_what_is_refused_is_not_shown) {
+    const auto parameters = message('t', be16(0));
+    expect_script(
+        after_prepared({client(fe::describe('S', "s") + fe::sync), to_server(fe::describe('S', one) + fe::sync),
+                        server(parameters), to_client(""), server(changed + be::ready('I')), to_client(""),
+                        to_server(anew + fe::describe('S', one) + fe::sync),
+                        server(made_anew + parameters + be::columns("a") + be::ready('I')),
+                        to_client(parameters + be::columns("a") + be::ready('I')), released}));
+    expect_script(after_prepared({client(fe::describe('S', "s") + fe::sync), server(parameters), to_client(""),
+                                  server(be::no_data + be::ready('I')),
+                                  to_client(parameters + be::no_data + be::ready('I')), released}));
+}
+
+TEST(prepared_anew, only_once) {
+    expect_script(
+        after_prepared({client(use("s") + fe::sync), to_server(use(one) + fe::sync), server(changed + be::ready('I')),
+                        to_server(anew + use(one) + fe::sync), server(made_anew + changed + be::ready('I')),
+                        to_client(changed + be::ready('I')), released, client(use("s") + fe::sync),
+                        to_server(fe::parse(two, "x") + use(two) + fe::sync)}));
+}
+
+TEST(prepared_anew, not_when_something_has_run_or_more_is_on_its_way) {
+    const auto begun = be::complete("BEGIN") + be::ready('T');
+    expect_script(after_prepared({client(fe::query("begin")), server(begun), to_client(begun),
+                                  client(use("s") + fe::sync), to_server(fe::query("begin") + use(one) + fe::sync),
+                                  server(changed + be::ready('E')), to_client(changed + be::ready('E'))}));
+    expect_script(after_prepared({client(use("s") + use("s") + fe::sync), to_server(use(one) + use(one) + fe::sync),
+                                  server(rows + changed + be::ready('I')), to_client(rows + changed + be::ready('I')),
+                                  released}));
+    expect_script(after_prepared({client(use("s") + fe::sync + fe::query("next")),
+                                  to_server(use(one) + fe::sync + fe::query("next")), server(changed + be::ready('I')),
+                                  to_client(changed + be::ready('I'))}));
+}
+
+// ---- the unnamed one ----
+
+TEST(prepared_unnamed, comes_along_to_another_server) {
+    world around;
+    rig it(around, 2);
+    it.welcomed();
+    it.client_sends(fe::parse("", "x") + fe::sync);
+    it.server_sends(prepared);
+    it.take_client();
+    it.take_server();
+    it.client_sends(use("") + fe::sync);
+    EXPECT_EQ(it.take_server(), use("") + fe::sync) << "the same server still has it";
+    it.server_sends(answered);
+    it.rotate();
+    it.take_client();
+    it.client_sends(use("") + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::parse("", "x") + use("") + fe::sync);
+    it.server_sends(be::parse_complete + answered);
+    EXPECT_EQ(it.take_client(), answered);
+}
+
+TEST(prepared_unnamed, a_simple_query_ends_it) {
+    const auto done = be::complete("SELECT 0") + be::ready('I');
+    expect_script({client(fe::parse("", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse("", "x") + fe::sync), client(fe::query("q")), server(done), to_client(done),
+                   to_server(fe::query("q")), client(use("") + fe::sync),
+                   to_server(close_unnamed + use("") + fe::sync)});
+}
+
+TEST(prepared_unnamed, one_too_long_to_be_remembered_streams_and_is_not_taken_for_another) {
+    world around;
+    rig it(around, 2);
+    it.welcomed();
+    const auto parse = fe::parse("", std::string(unnamed_statement_max_bytes + 1, 'x'));
+    it.client_sends(parse.substr(0, 100));
+    EXPECT_EQ(it.take_server(), parse.substr(0, 100));
+    it.client_sends(parse.substr(100) + fe::sync);
+    it.take_server();
+    it.server_sends(prepared);
+    it.client_sends(use("") + fe::sync);
+    EXPECT_EQ(it.take_server(), use("") + fe::sync);
+    it.server_sends(answered);
+    it.rotate();
+    it.client_sends(use("") + fe::sync);
+    EXPECT_EQ(it.take_server(), close_unnamed + use("") + fe::sync);
+}
+
+// ---- bounds ----
+
+TEST(prepared_bounds, the_server_closes_what_was_not_used_for_longest) {
+    world around;
+    around.settings.global.max_prepared_statements = 1;
+    expect_script(around, {client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                           to_server(fe::parse(one, "x") + fe::sync), client(fe::parse("t", "y") + fe::sync),
+                           to_server(fe::close('S', one) + fe::parse(two, "y") + fe::sync),
+                           server(be::close_complete + prepared), to_client(prepared), released});
+}
+
+TEST(prepared_bounds, a_named_one_that_is_too_long) {
+    world around;
+    rig it(around);
+    it.welcomed();
+    const auto missing = be::error("ERROR", "26000", "no") + be::ready('I');
+    it.client_sends(header('P', 5 + named_statement_max_bytes + 4) + "s" + '\0');
+    EXPECT_EQ(it.take_server(), close_unnamed + fe::describe('S', ""));
+    it.client_sends(std::string(named_statement_max_bytes + 4 + 1 - 2, 'x') + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::sync);
+    it.server_sends(be::close_complete + missing);
+    EXPECT_EQ(it.take_client(), refused(refusal::statement_too_long) + be::ready('I'));
+    EXPECT_FALSE(it.client_gone);
+}
+
+TEST(prepared_bounds, a_name_counts_up_to_63_bytes) {
+    const std::string name(63, 'n');
+    expect_script({client(fe::parse(name + "a", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync),
+                   server(prepared), to_client(prepared), client(use(name + "b") + fe::sync),
+                   to_server(use(one) + fe::sync)});
+}
+
+}  // namespace
+}  // namespace pgsluice::core
