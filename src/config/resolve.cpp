@@ -66,14 +66,12 @@ pool_settings resolve_pool(const settings &all, const database &entry, std::stri
     pool.server_check_query = global.server_check_query == "<empty>" ? ";" : global.server_check_query;
     pool.server_reset_query = global.server_reset_query;
     pool.server_reset_query_always = global.server_reset_query_always;
+    pool.client_disconnect_action = global.client_disconnect_action;
     pool.server_idle_timeout = global.server_idle_timeout;
     pool.server_check_delay = global.server_check_delay;
     pool.server_connect_timeout = global.server_connect_timeout;
     pool.server_login_retry = global.server_login_retry;
     pool.server_round_robin = global.server_round_robin;
-    pool.server_check_query = global.server_check_query == "<empty>" ? ";" : global.server_check_query;
-    pool.server_reset_query = global.server_reset_query;
-    pool.server_reset_query_always = global.server_reset_query_always;
     return pool;
 }
 

@@ -23,8 +23,12 @@ enum class pool_mode : std::uint8_t { session, transaction, statement };
 /// How clients prove who they are.
 enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256 };
 
+/// What becomes of a server whose client goes away in the middle of something: ended there and kept, or closed.
+enum class disconnect_action : std::uint8_t { cancel, close };
+
 const char *to_string(pool_mode);
 const char *to_string(auth_type);
+const char *to_string(disconnect_action);
 
 /// [pgbouncer] / [pgsluice]. Counts: 0 = no limit unless said otherwise. Times: 0 = off unless said otherwise.
 struct global_settings {
@@ -88,6 +92,7 @@ struct global_settings {
     base::duration idle_transaction_timeout{0};
     base::duration transaction_timeout{0};
     base::duration query_wait_notify = base::seconds(5);
+    disconnect_action client_disconnect_action = disconnect_action::cancel;
 
     // The network.
     std::uint32_t max_packet_size = 2147483647;  ///< bytes; a longer message is refused
@@ -168,6 +173,7 @@ struct pool_settings {
     std::string server_check_query;  ///< "" = no check; "<empty>" was turned into ";"
     std::string server_reset_query;  ///< "" = none
     bool server_reset_query_always = false;
+    disconnect_action client_disconnect_action = disconnect_action::cancel;
 
     /// True when servers opened under `other` may go on serving under this one: same place, same login, same start.
     bool same_connection(const pool_settings &other) const;

@@ -35,6 +35,9 @@ struct reader {
     std::optional<std::string> operator()(base::duration &to) const { return store(parse_seconds(text), to); }
     std::optional<std::string> operator()(pool_mode &to) const { return store(parse_pool_mode(text), to); }
     std::optional<std::string> operator()(auth_type &to) const { return store(parse_auth_type(text), to); }
+    std::optional<std::string> operator()(disconnect_action &to) const {
+        return store(parse_disconnect_action(text), to);
+    }
     std::optional<std::string> operator()(std::string &to) const {
         to = text;
         return std::nullopt;
@@ -54,6 +57,7 @@ struct writer {
     std::string operator()(base::duration value) const { return seconds_text(value); }
     std::string operator()(pool_mode value) const { return to_string(value); }
     std::string operator()(auth_type value) const { return to_string(value); }
+    std::string operator()(disconnect_action value) const { return to_string(value); }
     std::string operator()(const std::string &value) const { return value; }
     std::string operator()(const std::vector<std::string> &value) const {
         std::string list;
@@ -72,6 +76,7 @@ struct type_namer {
     std::string operator()(std::vector<std::string> global_settings::*) const { return "comma list"; }
     std::string operator()(pool_mode global_settings::*) const { return "session, transaction, statement"; }
     std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256"; }
+    std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
     std::string operator()(int global_settings::*) const { return range(); }
     std::string operator()(std::uint32_t global_settings::*) const { return range(); }
 

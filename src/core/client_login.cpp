@@ -89,6 +89,7 @@ std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     const bool sasl = stage_ == stage::sasl_first || stage_ == stage::sasl_final;
     if (read == wire::framing::bad_length || message.type != wire::frontend::password) {
         if (read == wire::framing::ok && message.type == wire::frontend::terminate) {
+            fx.why = client_left;
             fx.client = client_next::close;
         } else {
             refuse(refusal::bad_login_message, fx);

@@ -124,6 +124,7 @@ client_session::verdict client_session::on_frame(const wire::frame &message, tim
             }
             return forwarded(request::copy_end, now);
         case disposition::terminate:
+            fx.why = client_left;
             fx.client = client_next::close;
             state_ = client_state::closing;
             return verdict::stop;

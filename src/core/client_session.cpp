@@ -207,11 +207,12 @@ void client_session::on_progress(time_point now, effects &fx) {
     }
 }
 
-// ---- a cancel while waiting ----
+// ---- a cancel before the request has gone out ----
 
-bool client_session::on_cancel_waiting(std::string_view bytes, std::size_t &taken, time_point now, effects &fx) {
+bool client_session::on_cancel_unsent(std::string_view bytes, std::size_t &taken, time_point now, effects &fx) {
     wire::frame message;
-    if (state_ != client_state::waiting || wire::read_frame(bytes, message) != wire::framing::ok) return false;
+    const bool unsent = state_ == client_state::waiting || state_ == client_state::preparing;
+    if (!unsent || wire::read_frame(bytes, message) != wire::framing::ok) return false;
     fx.to_client.make([&](std::string &out) {
         append_refusal(out, refusal::canceled);
         if (message.type == frontend::query || message.type == frontend::function_call) {
@@ -222,6 +223,7 @@ bool client_session::on_cancel_waiting(std::string_view bytes, std::size_t &take
     taken = message.here_bytes();
     body_left_ = message.missing_bytes();
     body_forward_ = false;
+    if (state_ == client_state::preparing) return true;  // its server is released when it is ready
     enter(client_state::idle, now);
     fx.client = client_next::resume;
     return true;

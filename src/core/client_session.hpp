@@ -54,9 +54,9 @@ public:
     /// The linked server's answers were relayed; called once for each piece of them.
     void on_progress(base::time_point now, effects &fx);
     void on_deadline(base::time_point now, effects &fx);
-    /// A CancelRequest with this client's key while it waits for a server: answered at once, nothing is sent.
-    /// False when the request can not be taken back that way.
-    bool on_cancel_waiting(std::string_view bytes, std::size_t &taken, base::time_point now, effects &fx);
+    /// A CancelRequest with this client's key while its request has not gone out: it waits for a server, or for the one
+    /// that it has to be ready. Answered at once, nothing is sent. False when there is no such request.
+    bool on_cancel_unsent(std::string_view bytes, std::size_t &taken, base::time_point now, effects &fx);
     void on_rerouted(shared_route route) { route_ = std::move(route); }
 
     // ---- called by the linked server_session ----

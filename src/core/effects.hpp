@@ -27,9 +27,13 @@ enum class server_next : std::uint8_t {
     logged_in,     ///< ready for its first client
     login_failed,  ///< see server_session::login_error()
     errand_done,   ///< the check or reset query succeeded
+    cancel,        ///< open the cancel connection, if begin_cancel() still says so
     release,       ///< the transaction is over and the proof holds: give it back
     lose,          ///< close it; a linked client is told server_gone unless `client` says otherwise
 };
+
+/// Why a client that says Terminate is closed; nothing of ours goes out with it. PgBouncer's words.
+inline constexpr std::string_view client_left = "client close request";
 
 struct effects {
     outbox to_client;

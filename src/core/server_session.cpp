@@ -54,6 +54,8 @@ const char *to_string(server_state state) {
             return "tested";
         case server_state::active:
             return "active";
+        case server_state::abandoned:
+            return "being_canceled";
         case server_state::closing:
             return "closing";
     }
@@ -119,15 +121,27 @@ std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
     }
     if (state_ == server_state::closing) return bytes.size();
     frame_open_ = used < bytes.size() || body_left_ > 0;
+    see_what_is_next(fx);
+    return used;
+}
+
+void server_session::on_sent(effects &fx) {
+    unsent_ = false;
+    see_what_is_next(fx);
+}
+
+/// After each event: what it has made possible.
+void server_session::see_what_is_next(effects &fx) {
+    go_on_leaving(fx);
+    see_to_due_cancel(fx);
     // A client that may go on now is about to send: that was what its server had been made ready for.
     const bool awaited = fx.client == client_next::resume;
     if (fx.server == server_next::none && !awaited && releasable()) fx.server = server_next::release;
-    return used;
 }
 
 bool server_session::on_frame(const wire::frame &message, std::string_view raw, effects &fx) {
     body_forward_ = false;
-    const bool relayed = state_ == server_state::active || state_ == server_state::tested;
+    const bool relayed = state_ == server_state::active || state_ == server_state::tested || abandoned();
     if (state_ == server_state::idle && !may_come_when_idle(message.type)) {
         lose("idle server got dirty", fx);
         return true;
@@ -149,6 +163,10 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
         case server_state::tested:
         case server_state::active:
             on_reply(message, raw, fx);
+            break;
+        case server_state::abandoned:
+            on_reply(message, raw, fx);
+            if (message.type == backend::copy_in_response && abandoned()) end_requests(fx);
             break;
         case server_state::connecting:
             lose("unknown pkt from server", fx);
@@ -355,7 +373,8 @@ bool server_session::clean() const {
     if (seeded(base::bug::reuse_before_cancel_over) && owed_.settled() && cancel_pending_) return true;
     if (seeded(base::bug::buffer_kept_on_release) && owed_.settled() && (frame_open_ || unsent_)) return true;
     return owed_.settled() && status_ == backend::status_idle && errand_ == errand::none && !upload_open_ &&
-           !frame_open_ && body_left_ == 0 && !cancel_pending_ && !unsent_ && state_ != server_state::closing;
+           !frame_open_ && body_left_ == 0 && !cancel_pending_ && !cancel_due_ && !unsent_ &&
+           state_ != server_state::closing;
 }
 
 // ---- replies ----
@@ -370,7 +389,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             if (!in.done()) return lose("broken ParameterStatus packet", fx);
             const auto before = parameters_;
             record_parameter(message.body);
-            if (!ours && !same_meaning(*before, *parameters_)) {
+            if (owed_.next_asker() == asker::client && !same_meaning(*before, *parameters_)) {
                 statements_.meaning_changed(rounds_);
                 forget_unnamed();
             }
@@ -478,6 +497,9 @@ void server_session::on_errand_over(effects &fx) {
             }
             enter(server_state::idle);
             fx.server = server_next::errand_done;
+            break;
+        case errand::rollback:
+            if (errand_failed_ || status_ != backend::status_idle) lose("rollback failed", fx);
             break;
         case errand::connect_query:
         case errand::none:

@@ -29,6 +29,7 @@ enum class server_state : std::uint8_t {
     idle,        ///< clean, without a client
     tested,      ///< runs server_check_query or server_reset_query
     active,      ///< linked to a client
+    abandoned,   ///< its client went away: what it left behind is being ended, for nobody
     closing,     ///< no use any more
 };
 const char *to_string(server_state);
@@ -42,7 +43,20 @@ struct server_secret {
 };
 
 /// What the pooler runs on a server of its own accord.
-enum class errand : std::uint8_t { none, connect_query, check, reset, parameters };
+enum class errand : std::uint8_t { none, connect_query, check, reset, parameters, rollback };
+
+/// How a client leaves the server that is linked to it.
+enum class parting : std::uint8_t {
+    vanished,  ///< it went: Terminate, or the end of its connection
+    ended,     ///< we ended it: a timeout, a refusal, an order
+};
+
+/// What a CancelRequest for the linked client comes to.
+enum class cancel_answer : std::uint8_t {
+    nothing,  ///< nothing of the client's runs
+    begin,    ///< open a cancel connection
+    wait,     ///< one is under way, or will be when the pooler's own errand is over
+};
 
 /// A server's BackendKeyData: what cancels its query.
 struct backend_key {
@@ -69,7 +83,7 @@ public:
     /// Takes what it can of `bytes` and says how much; what is left must be given again, with more behind it.
     std::size_t on_bytes(std::string_view bytes, effects &);
 
-    /// A client gets this server, or leaves it. The state must be idle for the first and clean() for the second.
+    /// A client gets this server, or gives it back. The state must be idle for the first and clean() for the second.
     void link(client_session &);
     void unlink();
     client_session *client() const { return client_; }
@@ -131,10 +145,31 @@ public:
     /// THE proof that another client may have this server: nothing owed, nothing half sent or half received, outside a
     /// transaction, no errand, no cancel on its way. Everything that is not known to be clean is not.
     bool clean() const;
-    /// A cancel for this server is under way (true) or has come to its end (false).
-    void set_cancel_pending(bool pending) { cancel_pending_ = pending; }
     /// The driver could not yet send everything that was meant for the server.
     void set_unsent(bool unsent) { unsent_ = unsent; }
+    /// Everything unsent went out after all.
+    void on_sent(effects &);
+
+    // ---- server_farewell.cpp: a client that goes in the middle of something ----
+
+    /// The linked client goes. fx.server says what comes of it: release (it was clean), lose (because of `why`), or
+    /// nothing yet: the state is abandoned, or tested when a reset query runs, and release or lose follows.
+    void farewell(parting, std::string_view why, effects &);
+    bool abandoned() const { return state_ == server_state::abandoned; }
+    /// While abandoned: some time has passed, and another cancel may do better than the last.
+    void on_farewell_slow(effects &);
+
+    // ---- server_cancel.cpp: cancels of what the linked client runs ----
+
+    cancel_answer on_cancel();
+    /// The driver opens the cancel connection, unless this says that there is nothing to cancel any more.
+    bool begin_cancel();
+    /// Right before the request goes out: the query that it is meant for still runs.
+    bool cancel_wanted() const;
+    /// PostgreSQL has closed the cancel connection, or nothing was sent; not `in_time`: it may strike at any moment.
+    void on_cancel_over(bool in_time, effects &);
+    /// A cancel that on_cancel() let wait when rounds() was `round` is still to come to its end.
+    bool cancel_waits(std::uint64_t round) const { return cancel_pending_ || (cancel_due_ && round > cancel_round_); }
 
     server_state state() const { return state_; }
     char status() const { return status_; }
@@ -152,8 +187,8 @@ public:
     bool said_last_words() const { return error_last_; }
     /// Part of a client's message is with the server: nothing else may be said to it.
     bool upload_open() const { return upload_open_; }
-    /// The link may end now: the proof holds, and the pool_mode wants it. on_bytes() and the client's relay see to it
-    /// themselves; the driver asks after set_unsent(false) and set_cancel_pending(false).
+    /// The link may end now: the proof holds, and the pool_mode wants it. Every event of ours and the client's relay
+    /// see to it themselves.
     bool releasable() const {
         return state_ == server_state::active && settings_->pool_mode != config::pool_mode::session && clean();
     }
@@ -187,6 +222,12 @@ private:
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
     void lose(std::string_view why, effects &);
     void login_over(effects &);
+    void end_requests(effects &);
+    void go_on_leaving(effects &);
+    void leave_cleanly(effects &);
+    bool may_cancel() const;
+    void see_to_due_cancel(effects &);
+    void see_what_is_next(effects &);
 
     std::shared_ptr<const config::pool_settings> settings_;
     std::shared_ptr<const tracked_names> names_;
@@ -219,12 +260,15 @@ private:
     std::uint8_t errand_queries_ = 0;  ///< of the errand, still to be answered
     bool errand_failed_ = false;
     char status_ = 'I';
-    bool upload_open_ = false;  ///< the client's message is only partly sent
-    bool frame_open_ = false;   ///< part of a server's message is in the driver's buffer
-    bool cancel_pending_ = false;
+    bool upload_open_ = false;     ///< the client's message is only partly sent
+    bool frame_open_ = false;      ///< part of a server's message is in the driver's buffer
+    bool cancel_pending_ = false;  ///< a cancel connection is under way
+    bool cancel_due_ = false;      ///< a cancel waits for it, or for an errand of ours, to be over
+    bool pressed_ = false;         ///< abandoned: what runs in cancel_round_ has been cancelled already
     bool unsent_ = false;
     bool error_last_ = false;
-    std::uint64_t rounds_ = 0;
+    std::uint64_t rounds_ = 1;
+    std::uint64_t cancel_round_ = 0;  ///< rounds_ when the cancel under way began
 
 public:
     server_session(const server_session &) = delete;

@@ -122,7 +122,7 @@ bool server_session::replaces_error(std::string_view body, effects &fx) {
     const auto fields = wire::parse_error_fields(body);
     const auto &it = notes_[first_note_];
     if (!fields || fields->sqlstate != it.instead_of) return false;
-    fx.to_client.make([&](std::string &out) { out += it.error; });
+    if (client_ != nullptr) fx.to_client.make([&](std::string &out) { out += it.error; });
     return true;
 }
 

@@ -92,7 +92,7 @@ void client::on_ready(std::uint32_t events) {
     if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
     if (may_read()) return receive();
     // It is gone while we could not take more from it: what it sent ahead is void.
-    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone_ ? finish() : close("client unexpected eof", false);
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone_ ? finish() : close_at_end_of_stream();
 }
 
 void client::receive() {
@@ -104,7 +104,7 @@ void client::receive() {
     if (count == 0) return;
     if (count < 0) {
         if (gone_) return finish();
-        return close("client unexpected eof", false);
+        return close_at_end_of_stream();
     }
     if (gone_) return;
     if (behind) {
@@ -264,16 +264,14 @@ void client::forward_cancel() {
 void client::cancel(std::function<void()> done) {
     worker::effects_lease effects(worker_);
     std::size_t taken = 0;
-    if (session_.state() == core::client_state::waiting &&
-        session_.on_cancel_waiting(in_.view(), taken, worker_.now(), *effects)) {
+    if (session_.on_cancel_unsent(in_.view(), taken, worker_.now(), *effects)) {
         worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.stop_wanting(*seat_); });
         done();
         if (!deliver(*effects)) return;
         in_.assign(in_.view().substr(taken));
         return pump();
     }
-    if (server_ == nullptr || session_.state() != core::client_state::active) return done();
-    server_->cancel(std::move(done));
+    server_ == nullptr ? done() : server_->cancel(std::move(done));
 }
 
 // ---- events from outside ----
@@ -342,7 +340,7 @@ bool client::deliver(const core::effects &effects) {
             watch();
             return true;
         case sent::failed:
-            close("client unexpected eof", false);
+            close_at_end_of_stream();
             return false;
     }
     return false;
@@ -351,7 +349,7 @@ bool client::deliver(const core::effects &effects) {
 void client::on_writable() {
     const auto state = out_.flush();
     if (state == sent::some) return;
-    if (state == sent::failed) return gone_ ? finish() : close("client unexpected eof", false);
+    if (state == sent::failed) return gone_ ? finish() : close_at_end_of_stream();
     if (gone_) {
         out_.finish_sending();
         return watch();
@@ -363,19 +361,20 @@ void client::on_writable() {
 // ---- the end ----
 
 void client::close_after(const core::effects &effects) {
+    if (effects.why == core::client_left) return close(effects.why, blocked(), core::parting::vanished);
     const bool said_why = !effects.to_client.empty();
     if (said_why && worker_.global().log_pooler_errors) log::warning("{} pooler error: {}", name(), effects.why);
-    close(effects.why.empty() ? "client close request" : effects.why, said_why || blocked());
+    close(effects.why, said_why || blocked());
 }
 
-void client::close(std::string_view why, bool linger_for_peer) {
+void client::close(std::string_view why, bool linger_for_peer, core::parting how) {
     if (gone_) return;
     gone_ = true;
     if (worker_.global().log_disconnections) {
         log::info("{} closing because: {} (age={}s)", name(), why,
                   std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
     }
-    if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(why);
+    if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(how, why);
     worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.leave(*seat_, orders); });
     seat_ = nullptr;
     if (!linger_for_peer) return finish();

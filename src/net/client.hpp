@@ -65,7 +65,8 @@ private:
     void forward_cancel();
     void on_writable();
     void arm();
-    void close(std::string_view why, bool linger);
+    void close(std::string_view why, bool linger, core::parting how = core::parting::ended);
+    void close_at_end_of_stream() { close("client unexpected eof", false, core::parting::vanished); }
     void finish();
 
     worker &worker_;

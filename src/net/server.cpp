@@ -138,6 +138,7 @@ void server::feed(std::string_view bytes) {
     send_now(effects);
     if (closed_ || draining_) return;
     in_.assign(bytes.substr(used));
+    answer_cancels();
     // A client that can not be sent to has left meanwhile, and the server may be another's already.
     if (client_ == linked || effects.server == core::server_next::lose) act(effects);
     watch();
@@ -176,8 +177,10 @@ void server::act(core::effects &effects) {
             return logged_in();
         case core::server_next::login_failed:
             return login_failed(session_->error());
+        case core::server_next::cancel:
+            start_cancel();
+            break;
         case core::server_next::errand_done:
-            return release();
         case core::server_next::release:
             return release();
         case core::server_next::lose:
@@ -194,6 +197,7 @@ void server::act(core::effects &effects) {
 /// The proof holds: the server goes to the next client, or into the pool.
 void server::release() {
     auto *const former = std::exchange(client_, nullptr);
+    deadline_ = base::never;
     watch();  // the former client may have kept us from reading
     if (former != nullptr) {
         session_->unlink();
@@ -236,51 +240,71 @@ void server::check() {
     if (!closed_ && !draining_) run(core::errand::check, session_->settings().server_check_query);
 }
 
-void server::client_gone(std::string_view why) {
+void server::client_gone(core::parting how, std::string_view why) {
     client_ = nullptr;
     if (closed_ || draining_) return;
-    if (session_->clean()) {
-        session_->unlink();
-        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.unlinked(*seat_); });
-        const auto &settings = session_->settings();
-        const bool reset = settings.pool_mode == config::pool_mode::session || settings.server_reset_query_always;
-        if (!reset || settings.server_reset_query.empty()) return release();
-        run(core::errand::reset, settings.server_reset_query);
-        return watch();
+    worker::effects_lease effects(worker_);
+    session_->farewell(how, why, *effects);
+    if (effects->server == core::server_next::lose) return lose(effects->why);
+    worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.unlinked(*seat_); });
+    if (effects->server != core::server_next::release) {
+        deadline_ = worker_.now() + farewell_grace;
+        worker_.wheel().arm(*this, worker_.now() + farewell_pause);
     }
-    if (why == "client close request" || why == "client unexpected eof") {
-        why = session_->owed().owed() > 0 ? "client disconnected with query in progress"
-                                          : "client disconnect while server was not ready";
-    }
-    lose(why);
+    if (!deliver(*effects)) return;
+    watch();  // the client may have kept us from reading
+    act(*effects);
 }
 
 // ---- cancel ----
 
 void server::cancel(std::function<void()> done) {
-    if (!cancels_.empty()) return cancels_.push_back(std::move(done));  // one is on its way already
-    if (closed_ || draining_ || !session_->key() || session_->owed().owed() == 0) return done();
-    // What runs is ours (parameters being set), not the client's query.
-    if (session_->owed().next_asker() == core::asker::pooler) return done();
-    cancels_.push_back(std::move(done));
-    session_->set_cancel_pending(true);
-    const auto round = session_->rounds();
-    auto same_query = [self = boost::intrusive_ptr(this), round] {
-        return !self->closed_ && !self->draining_ && self->session_->rounds() == round &&
-               self->session_->owed().owed() > 0;
-    };
-    cancel_connection::start(worker_, place_, *session_->key(), worker_.global().cancel_wait_timeout,
-                             std::move(same_query),
-                             [self = boost::intrusive_ptr(this)](bool in_time) { self->cancel_over(in_time); });
+    const auto answer = closed_ || draining_ ? core::cancel_answer::nothing : session_->on_cancel();
+    if (answer == core::cancel_answer::nothing) return done();
+    cancels_.emplace_back(session_->rounds(), std::move(done));
+    if (answer == core::cancel_answer::begin) start_cancel();
+}
+
+void server::start_cancel() {
+    if (!session_->begin_cancel()) return answer_cancels();
+    cancel_connection::start(
+        worker_, place_, *session_->key(), worker_.global().cancel_wait_timeout,
+        [self = boost::intrusive_ptr(this)] {
+            return !self->closed_ && !self->draining_ && self->session_->cancel_wanted();
+        },
+        [self = boost::intrusive_ptr(this)](bool in_time) { self->cancel_over(in_time); });
 }
 
 void server::cancel_over(bool in_time) {
-    for (const auto &done : std::exchange(cancels_, {})) done();
-    if (closed_ || draining_) return;
-    session_->set_cancel_pending(false);
-    // It may still strike at any moment: nobody else may have this server.
-    if (!in_time) return lose("cancel_wait_timeout");
-    if (session_->releasable()) release();
+    if (closed_) return;
+    worker::effects_lease effects(worker_);
+    session_->on_cancel_over(in_time, *effects);
+    answer_cancels();
+    if (draining_ || !deliver(*effects)) return;
+    act(*effects);
+    watch();
+}
+
+/// What a client left behind takes long.
+void server::insist() {
+    worker_.wheel().arm(*this, std::min(deadline_, worker_.now() + farewell_pause));
+    worker::effects_lease effects(worker_);
+    session_->on_farewell_slow(*effects);
+    if (deliver(*effects)) act(*effects);
+}
+
+/// Tells those whose cancel is over, or has nothing left to cancel.
+void server::answer_cancels() {
+    if (cancels_.empty()) return;
+    const bool ended = closed_ || draining_;
+    auto all = std::exchange(cancels_, {});
+    for (auto &it : all) {
+        if (!ended && session_->cancel_waits(it.first)) {
+            cancels_.push_back(std::move(it));
+        } else {
+            it.second();
+        }
+    }
 }
 
 // ---- moving ----
@@ -309,8 +333,15 @@ void server::move_to(base::worker_index to, base::client_id for_client) {
 
 void server::on_timer(base::time_point now) {
     if (closed_) return;
-    if (now < deadline_) return worker_.wheel().arm(*this, deadline_);
+    if (now < deadline_) {
+        if (!draining_ && session_->abandoned()) return insist();
+        return worker_.wheel().arm(*this, deadline_);
+    }
     if (draining_) return finish();
+    const auto state = session_->state();
+    if (state != core::server_state::connecting && state != core::server_state::login) {
+        return lose("client disconnected with query in progress");
+    }
     login_failed({"08006", "connect timeout", false});
 }
 
@@ -334,6 +365,7 @@ void server::lose(std::string_view why) {
 /// The ledger knows that it is closing; now PostgreSQL is told.
 void server::end() {
     draining_ = true;
+    answer_cancels();
     const bool running = session_->owed().owed() > 0 || session_->running_errand();
     session_->close();
     if (!out_.is_open()) return finish();
@@ -366,7 +398,7 @@ void server::finish() {
     worker_.ready().remove(*this);
     unlink();
     out_.close();
-    for (const auto &done : std::exchange(cancels_, {})) done();
+    answer_cancels();
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.closed(*seat_, worker_.now(), orders); });
     worker_.remove(*this);
@@ -379,8 +411,11 @@ void server::on_writable() {
     if (state == sent::some) return;
     if (draining_) return watch();
     if (state == sent::failed) return lose("server conn crashed?");
-    session_->set_unsent(false);
-    if (session_->releasable()) return release();
+    worker::effects_lease effects(worker_);
+    session_->on_sent(*effects);
+    if (!deliver(*effects)) return;
+    act(*effects);
+    if (closed_ || draining_) return;
     if (client_ != nullptr) client_->pump();
     watch();
 }

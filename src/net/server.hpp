@@ -37,6 +37,9 @@ public:
     /// How long a backend may take to end before its slot is given away all the same.
     static constexpr base::seconds closing_grace{5};
 
+    /// How long what a client left behind may take to end before its server is closed, and how often it is cancelled.
+    static constexpr base::milliseconds farewell_grace{3000}, farewell_pause{200};
+
     /// A new one: connects and logs in.
     server(worker &, const core::order &);
     /// One that arrives from another worker.
@@ -46,7 +49,7 @@ public:
     void settle(base::client_id for_client);  ///< after arrival
     void link(client &);
     /// The linked client is going: the server is cleaned for the next one, or closed because of `why`.
-    void client_gone(std::string_view why);
+    void client_gone(core::parting, std::string_view why);
     /// Sends what a client's event brought. False when this server is lost, and the client with it.
     bool deliver(const core::effects &);
     /// The linked client takes bytes again.
@@ -84,7 +87,10 @@ private:
     void end();
     void drain();
     void finish();
+    void start_cancel();
+    void insist();
     void cancel_over(bool in_time);
+    void answer_cancels();
 
     worker &worker_;
     core::server_seat *seat_;
@@ -95,9 +101,10 @@ private:
     place_to_dial place_;
     client *client_ = nullptr;
     base::time_point since_;
-    base::time_point deadline_ = base::never;     ///< of the login, then of the end
-    std::vector<std::function<void()>> cancels_;  ///< who is told when the cancel under way is over
-    bool draining_ = false;                       ///< said goodbye: reads to the end of the stream
+    base::time_point deadline_ = base::never;  ///< of the login, of a farewell, of the end
+    /// Who is told when the cancel that it asked for, in that round of the session's, is over.
+    std::vector<std::pair<std::uint64_t, std::function<void()>>> cancels_;
+    bool draining_ = false;  ///< said goodbye: reads to the end of the stream
     bool closed_ = false;
     leftover in_;
 };

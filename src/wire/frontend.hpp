@@ -37,8 +37,14 @@ inline void append_close_statement(std::string &out, std::string_view name) {
 inline void append_describe_statement(std::string &out, std::string_view name) {
     writer(out, describe).u8('S').cstring(name).finish();
 }
+inline void append_flush(std::string &out) {
+    writer(out, flush).finish();
+}
 inline void append_sync(std::string &out) {
     writer(out, sync).finish();
+}
+inline void append_copy_fail(std::string &out, std::string_view why) {
+    writer(out, copy_fail).cstring(why).finish();
 }
 inline void append_terminate(std::string &out) {
     writer(out, terminate).finish();

@@ -87,11 +87,12 @@ def test_session_mode_open_transaction_is_not_handed_on(make_pooler):
     pooler = make_pooler({"pool_mode": "session", **ONE})
     first = pooler.wire()
     first.query("begin")
-    pid = first.value(PID)
+    pid, transaction = first.value(PID), first.value("select pg_current_xact_id()")
     first.close()
     second = pooler.wire()
     assert second.query("select 1").status == "I"
-    assert second.value(PID) != pid
+    assert second.value(PID) == pid, "rolled back and kept"
+    assert second.value("select pg_xact_status('%s')" % transaction) == "aborted"
 
 
 def test_statement_mode_refuses_transactions(make_pooler, activity):

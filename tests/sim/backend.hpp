@@ -177,7 +177,7 @@ private:
         running_ = true;
         described_ = false;
         at_ = sql.starts_with('T') ? std::min(sql.size(), sql.find(' ') + 1) : sql.size();
-        ends_ = sql.starts_with('T') && sql.find('c', at_) != std::string::npos;
+        ends_ = sql == "ROLLBACK" || (sql.starts_with('T') && sql.find('c', at_) != std::string::npos);
         if (status_ == 'E' && !ends_) return fail("25P02", "current transaction is aborted");
     }
 
@@ -229,6 +229,7 @@ private:
             parameters_[name] = value;
             say(be::parameter(name, value) + be::complete("SET"));
         }
+        if (now_ == "ROLLBACK") status_ = 'I';
         if (now_ == "DISCARD ALL") {
             unnamed_.reset();
             if (!parameters_["application_name"].empty()) say(be::parameter("application_name", ""));

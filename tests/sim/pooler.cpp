@@ -34,7 +34,7 @@ client_driver::client_driver(pooler &owner, base::worker_index worker, int numbe
 
 void client_driver::read(std::size_t most) {
     if (link.from_peer.empty()) {
-        if (link.ended_by_peer) close();
+        if (link.ended_by_peer) close(core::parting::vanished);
         return;
     }
     auto bytes = sim::take(link.from_peer, most);
@@ -62,7 +62,8 @@ void client_driver::feed(server_driver *granted) {
     if (server_ != nullptr && !server_->deliver(fx)) return;
     if (!deliver(fx)) return;
     in_.erase(0, used);
-    if (next == client_next::close) return close();
+    if (next == client_next::close)
+        return close(fx.why == core::client_left ? core::parting::vanished : core::parting::ended);
     if (server_ != nullptr && !server_->blocked() && server_->session().releasable()) server_->release();
 }
 
@@ -156,15 +157,14 @@ void client_driver::let_go() {
 void client_driver::cancel(std::function<void()> done) {
     core::effects fx;
     std::size_t taken = 0;
-    if (session_.state() == core::client_state::waiting && session_.on_cancel_waiting(in_, taken, pooler_.now, fx)) {
+    if (session_.on_cancel_unsent(in_, taken, pooler_.now, fx)) {
         pooler_.with_ledger([&](core::ledger &ledger, core::orders &) { ledger.stop_wanting(*seat_); });
         done();
         if (!deliver(fx)) return;
         in_.erase(0, taken);
         return pump();
     }
-    if (server_ == nullptr || session_.state() != core::client_state::active) return done();
-    server_->cancel(std::move(done));
+    server_ == nullptr ? done() : server_->cancel(std::move(done));
 }
 
 void client_driver::welcome(const core::welcome &greeting) {
@@ -217,7 +217,7 @@ bool client_driver::deliver(const core::effects &fx) {
     if (link.ended_by_us) return false;
     if (fx.to_client.empty()) return true;
     if (link.reset) {
-        close();
+        close(core::parting::vanished);
         return false;
     }
     out_.send(fx.to_client);
@@ -235,9 +235,9 @@ void client_driver::sendable() {
     if (!gone_) pump();
 }
 
-void client_driver::close() {
+void client_driver::close(core::parting how) {
     if (std::exchange(gone_, true)) return;
-    if (auto *const it = std::exchange(server_, nullptr)) it->client_gone();
+    if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(how, "closed");
     pooler_.with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.leave(*std::exchange(seat_, nullptr), orders); });
     if (out_.unsent_bytes() == 0) link.ended_by_us = true;
@@ -323,6 +323,7 @@ void server_driver::feed() {
     if (client_ != nullptr) client_->deliver(fx);
     if (closed_ || draining_) return;
     in_.erase(0, used);
+    answer_cancels();
     // A client that can not be sent to has left meanwhile, and the server may be another's already.
     if (client_ == linked || fx.server == server_next::lose) act(fx);
 }
@@ -341,6 +342,9 @@ void server_driver::act(core::effects &fx) {
         }
         case server_next::login_failed:
             return login_failed(session_->error());
+        case server_next::cancel:
+            start_cancel();
+            break;
         case server_next::errand_done:
         case server_next::release:
             return release();
@@ -360,6 +364,8 @@ void server_driver::release() {
     if (end->peer && (!end->peer->at_rest() || end->peer->status() != 'I') && !end->peer->ended())
         pooler_.fault = "released a server whose backend is not at rest";
     auto *const former = std::exchange(client_, nullptr);
+    if (deadline_ != base::never) ++pooler_.kept;
+    deadline_ = base::never;
     if (former != nullptr) {
         session_->unlink();
         former->let_go();
@@ -400,9 +406,11 @@ bool server_driver::deliver(const core::effects &fx) {
 
 void server_driver::sendable() {
     if (closed_ || draining_ || out_.unsent_bytes() == 0 || !end->link.has_room() || !out_.flush()) return;
-    session_->set_unsent(false);
-    if (session_->releasable()) return release();
-    if (client_ != nullptr) client_->pump();
+    core::effects fx;
+    session_->on_sent(fx);
+    if (!deliver(fx)) return;
+    act(fx);
+    if (!closed_ && !draining_ && client_ != nullptr) client_->pump();
 }
 
 void server_driver::run(core::errand what, const std::string &sql) {
@@ -416,37 +424,52 @@ void server_driver::check() {
     if (!closed_ && !draining_) run(core::errand::check, session_->settings().server_check_query);
 }
 
-void server_driver::client_gone() {
+void server_driver::client_gone(core::parting how, std::string_view why) {
     client_ = nullptr;
     if (closed_ || draining_) return;
-    if (!session_->clean()) return lose();
-    session_->unlink();
+    core::effects fx;
+    session_->farewell(how, why, fx);
+    if (fx.server == server_next::lose) return lose();
     pooler_.with_ledger([&](core::ledger &ledger, core::orders &) { ledger.unlinked(*seat_); });
-    const auto &settings = session_->settings();
-    const bool reset = settings.pool_mode == config::pool_mode::session || settings.server_reset_query_always;
-    if (!reset || settings.server_reset_query.empty()) return release();
-    run(core::errand::reset, settings.server_reset_query);
+    if (fx.server != server_next::release) {
+        ++pooler_.farewells;
+        deadline_ = pooler_.now + base::seconds(3);
+        insist_at_ = pooler_.now + base::milliseconds(200);
+    }
+    if (deliver(fx)) act(fx);
 }
 
 void server_driver::cancel(std::function<void()> done) {
-    if (!cancels_.empty()) return cancels_.push_back(std::move(done));
-    if (closed_ || draining_ || !session_->key() || session_->owed().owed() == 0 ||
-        session_->owed().next_asker() == core::asker::pooler)
-        return done();
-    cancels_.push_back(std::move(done));
-    session_->set_cancel_pending(true);
-    const auto round = session_->rounds();
-    pooler_.start_cancel(end, id_, [this, round] {
-        return !closed_ && !draining_ && session_->rounds() == round && session_->owed().owed() > 0;
-    });
+    const auto answer = closed_ || draining_ ? core::cancel_answer::nothing : session_->on_cancel();
+    if (answer == core::cancel_answer::nothing) return done();
+    cancels_.emplace_back(session_->rounds(), std::move(done));
+    if (answer == core::cancel_answer::begin) start_cancel();
+}
+
+void server_driver::start_cancel() {
+    if (!session_->begin_cancel()) return answer_cancels();
+    pooler_.start_cancel(end, id_, [this] { return !closed_ && !draining_ && session_->cancel_wanted(); });
 }
 
 void server_driver::cancel_over(bool in_time) {
-    for (const auto &done : std::exchange(cancels_, {})) done();
-    if (closed_ || draining_) return;
-    session_->set_cancel_pending(false);
-    if (!in_time) return lose();
-    if (session_->releasable()) release();
+    if (closed_) return;
+    core::effects fx;
+    session_->on_cancel_over(in_time, fx);
+    answer_cancels();
+    if (!draining_ && deliver(fx)) act(fx);
+}
+
+void server_driver::answer_cancels() {
+    if (cancels_.empty()) return;
+    const bool ended = closed_ || draining_;
+    auto all = std::exchange(cancels_, {});
+    for (auto &it : all) {
+        if (!ended && session_->cancel_waits(it.first)) {
+            cancels_.push_back(std::move(it));
+        } else {
+            it.second();
+        }
+    }
 }
 
 void server_driver::move_to(base::worker_index to, base::client_id for_client) {
@@ -464,8 +487,18 @@ void server_driver::move_to(base::worker_index to, base::client_id for_client) {
 }
 
 void server_driver::on_time() {
-    if (closed_ || pooler_.now < deadline_) return;
+    if (closed_) return;
+    if (pooler_.now < deadline_) {
+        if (draining_ || !session_->abandoned() || pooler_.now < insist_at_) return;
+        insist_at_ = pooler_.now + base::milliseconds(200);
+        core::effects fx;
+        session_->on_farewell_slow(fx);
+        if (deliver(fx)) act(fx);
+        return;
+    }
     if (draining_) return finish();
+    const auto state = session_->state();
+    if (state != core::server_state::connecting && state != core::server_state::login) return lose();
     connected_ = true;
     login_failed({"08006", "connect timeout", false});
 }
@@ -488,7 +521,7 @@ void server_driver::finish() {
     if (closed_) return;
     closed_ = true;
     end->link.ended_by_us = true;
-    for (const auto &done : std::exchange(cancels_, {})) done();
+    answer_cancels();
     pooler_.with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.closed(*seat_, pooler_.now, orders); });
     pooler_.bury(*this);

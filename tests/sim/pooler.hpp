@@ -60,7 +60,7 @@ public:
     void refuse_by_server(const core::login_error &);
     void reroute(core::shared_route route) { session_.on_rerouted(std::move(route)); }
     void cancel(std::function<void()> done);
-    void close();
+    void close(core::parting how = core::parting::ended);
 
     bool blocked() const { return out_.unsent_bytes() > 0; }
     bool gone() const { return gone_; }
@@ -105,7 +105,7 @@ public:
     void on_time();
 
     void link_to(client_driver &it) { client_ = &it; }
-    void client_gone();
+    void client_gone(core::parting, std::string_view why);
     bool deliver(const core::effects &);
     void go_on() { feed(); }  ///< the linked client takes bytes again
     void check();
@@ -113,6 +113,8 @@ public:
     void cancel(std::function<void()> done);
     /// The cancel connection has come to its end.
     void cancel_over(bool in_time);
+    void start_cancel();
+    void answer_cancels();
     void lose();
     void release();
 
@@ -141,7 +143,8 @@ private:
     sender out_;
     client_driver *client_ = nullptr;
     base::time_point deadline_ = base::never;
-    std::vector<std::function<void()>> cancels_;
+    base::time_point insist_at_ = base::never;
+    std::vector<std::pair<std::uint64_t, std::function<void()>>> cancels_;
     std::string in_;
     bool connected_ = false, draining_ = false, closed_ = false;
 };
@@ -201,7 +204,7 @@ public:
     std::string fault;                     ///< the first thing that went wrong
     bool touched = false;                  ///< the ledger was called since the last look
     bool changed = true;                   ///< clients or servers came, went or moved
-    int moves = 0, grants = 0, checks = 0, cancels_sent = 0, refusals = 0;
+    int moves = 0, grants = 0, checks = 0, cancels_sent = 0, refusals = 0, farewells = 0, kept = 0;
     void forget(client_driver &);
     void bury(server_driver &);
     std::unique_ptr<server_driver> lift(server_driver &);

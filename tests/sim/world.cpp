@@ -52,6 +52,8 @@ std::shared_ptr<config::settings> simulation::make_settings() {
     global.idle_transaction_timeout = maybe_ms(5000);
     global.transaction_timeout = dice_.once_in(3) ? ms(5000) : ms(0);
     global.query_wait_notify = maybe_ms(1000);
+    global.client_disconnect_action =
+        dice_.once_in(3) ? config::disconnect_action::close : config::disconnect_action::cancel;
     if (calm_) {
         global.client_login_timeout = global.query_wait_timeout = global.query_timeout = ms(0);
         global.idle_transaction_timeout = global.transaction_timeout = ms(0);

@@ -147,6 +147,9 @@ public:
         collect();
         from_server_.erase(0, used);
         const auto next = fx_.client;
+        if (client_gone && server_->client() == nullptr && fx_.server != core::server_next::errand_done)
+            return after_farewell();
+        if (fx_.server == core::server_next::cancel && server_->begin_cancel()) ++cancels;
         if (fx_.server == core::server_next::release) release();
         if (fx_.server == core::server_next::errand_done) {
             idle_.push_back(std::move(server_));
@@ -167,6 +170,35 @@ public:
         if (server_ != nullptr) lose(false);
     }
     void client_dies() { end_client(); }
+    /// The client goes of its own: with Terminate, or without a word.
+    void client_vanishes() {
+        leaves = core::parting::vanished;
+        end_client();
+    }
+    /// A CancelRequest with this client's key.
+    core::cancel_answer cancel() {
+        const auto answer = server_->on_cancel();
+        if (answer == core::cancel_answer::begin && server_->begin_cancel()) ++cancels;
+        return answer;
+    }
+    /// The cancel connection is over.
+    void cancel_over(bool in_time = true) {
+        fx_.clear();
+        server_->on_cancel_over(in_time, fx_);
+        collect();
+        if (client_gone) return after_farewell();
+        if (fx_.server == core::server_next::cancel && server_->begin_cancel()) ++cancels;
+        if (fx_.server == core::server_next::release) release();
+        if (fx_.server == core::server_next::lose) lose(false);
+    }
+    /// The driver took what on_cancel_unsent() has taken.
+    void drop_unread(std::size_t count) { from_client_.erase(0, count); }
+    void slow() {
+        fx_.clear();
+        server_->on_farewell_slow(fx_);
+        collect();
+        after_farewell();
+    }
     /// What the driver's timer does at the client's deadline.
     void ring() {
         fx_.clear();
@@ -190,9 +222,10 @@ public:
     // ---- what came out ----
 
     std::string to_client, to_server, why;
-    std::string stray;  ///< what "the server" sent while the client had none
+    std::string stray;                            ///< what "the server" sent while the client had none
+    core::parting leaves = core::parting::ended;  ///< how a client that dies goes
     bool client_gone = false, wants_cancel = false, hold_welcome = false;
-    int releases = 0, grants = 0;
+    int releases = 0, grants = 0, cancels = 0;
     bool released_unclean = false;
 
     core::client_session &client() { return *client_; }
@@ -292,20 +325,20 @@ private:
     }
     void end_client() {
         if (std::exchange(client_gone, true) || server_ == nullptr) return;
-        if (!server_->clean()) {
-            server_->close();
-            lost_.push_back(std::move(server_));
-            from_server_.clear();
-            return;
-        }
-        server_->unlink();
-        if (world_.pool.pool_mode != config::pool_mode::session) {
-            idle_.push_front(std::move(server_));
-            return;
-        }
         fx_.clear();
-        server_->run(core::errand::reset, world_.pool.server_reset_query, fx_);
+        server_->farewell(leaves, "ended", fx_);
         collect();
+        after_farewell();
+    }
+
+    void after_farewell() {
+        if (fx_.server == core::server_next::lose) return lose(true);
+        if (fx_.server == core::server_next::cancel && server_->begin_cancel()) ++cancels;
+        if (fx_.server != core::server_next::release) return;
+        released_unclean = released_unclean || !server_->clean();
+        idle_.push_front(std::move(server_));
+        from_server_.clear();
+        ++releases;
     }
 
     world &world_;

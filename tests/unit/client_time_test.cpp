@@ -276,7 +276,7 @@ struct canceled {
 canceled cancel_waiting(rig &it, std::string_view bytes, base::time_point now) {
     effects fx;
     canceled result{};
-    result.done = it.client().on_cancel_waiting(bytes, result.taken, now, fx);
+    result.done = it.client().on_cancel_unsent(bytes, result.taken, now, fx);
     result.told = fx.to_client.text();
     result.next = fx.client;
     return result;

@@ -341,9 +341,14 @@ TEST(server_proof, each_part_is_needed) {
         return it;
     };
     auto it = linked();
-    it->set_cancel_pending(true);
+    it->owed().sent(request::query, asker::client);
+    EXPECT_EQ(it->on_cancel(), cancel_answer::begin);
+    EXPECT_TRUE(it->begin_cancel());
+    it->owed().received('Z');
     EXPECT_FALSE(it->clean());
-    it->set_cancel_pending(false);
+    effects fx;
+    it->on_cancel_over(true, fx);
+    EXPECT_EQ(fx.server, server_next::release);
     EXPECT_TRUE(it->clean());
     it->set_unsent(true);
     EXPECT_FALSE(it->clean());
