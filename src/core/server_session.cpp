@@ -121,6 +121,12 @@ std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
     }
     if (state_ == server_state::closing) return bytes.size();
     frame_open_ = used < bytes.size() || body_left_ > 0;
+    // Free, but not clean: half a message, of which the next client would get the rest, or an answer that came before
+    // its question was sent.
+    if (state_ == server_state::idle && !clean()) {
+        lose("idle server got dirty", fx);
+        return bytes.size();
+    }
     see_what_is_next(fx);
     return used;
 }
@@ -323,7 +329,8 @@ void server_session::on_sasl(std::uint32_t code, std::string_view data, effects 
 // ---- in the pool ----
 
 void server_session::lose(std::string_view why, effects &fx) {
-    if (state_ == server_state::connecting || state_ == server_state::login) {
+    const bool nobody_knows_it = fx.server == server_next::logged_in;  // in these very bytes
+    if (state_ == server_state::connecting || state_ == server_state::login || nobody_knows_it) {
         return fail_login(why, "08P01", false, fx);
     }
     fx.server = server_next::lose;

@@ -370,7 +370,7 @@ TEST(farewell, a_batch_that_was_to_be_sent_again_is_not) {
     it.client_sends(fe::bind("", "s") + fe::execute("") + fe::sync);
     it.server_sends(be::error("ERROR", "0A000", "cached plan must not change result type"));
     ASSERT_NE(it.server(), nullptr);
-    EXPECT_TRUE(it.server()->retrying());
+    EXPECT_TRUE(it.server()->holds_client_back());
     it.take_server();
     it.client_vanishes();
     it.server_sends(be::ready('I'));
