@@ -1,5 +1,7 @@
+#!/usr/bin/env bash
 # pgbench, its three protocols: simple, extended, prepared. Where to connect comes from PG* variables.
-# Prints a line for each check, as tests/drivers/run wants it. shellcheck shell=bash
+# Prints a line for each check, as tests/drivers/run wants it.
+# shellcheck disable=SC2015 # A && B || C: C is for both
 set -uo pipefail
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT

@@ -1,5 +1,7 @@
+#!/usr/bin/env bash
 # psql at its defaults, by scripts; where to connect comes from PG* variables. -X: without a ~/.psqlrc.
-# Prints a line for each check, as tests/drivers/run wants it. shellcheck shell=bash
+# Prints a line for each check, as tests/drivers/run wants it.
+# shellcheck disable=SC2015 # A && B || C: C is for both
 set -uo pipefail
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
