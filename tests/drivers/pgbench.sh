@@ -7,7 +7,9 @@ directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 out=$directory/out
 
-bench() { # -n: without VACUUM first
+# -n: without VACUUM first. Where transactions are prepared there is a thread (-j) for each client: pgbench prepares in a
+# call that blocks its thread, and one that waits for a server while its other clients hold them all would wait for ever.
+bench() {
     pgbench -n "$@" >"$out" 2>&1 && grep -q 'number of failed transactions: 0 ' "$out"
 }
 query() { psql -XAtqc "$1" 2>&1; }
@@ -70,7 +72,7 @@ check_prepared() {
 
 check_transactions() { # the standard one, whose sums must agree
     for mode in simple extended prepared; do
-        bench -M $mode -c 9 -t 30 -b tpcb-like || return 1
+        bench -M $mode -c 9 -j 9 -t 30 -b tpcb-like || return 1
     done
     [[ $(query 'select count(*) = 810 and sum(delta) = (select sum(abalance) from pgbench_accounts) and
                 sum(delta) = (select sum(bbalance) from pgbench_branches) from pgbench_history') == t ]]
@@ -79,14 +81,14 @@ check_transactions() { # the standard one, whose sums must agree
 check_errors() { # serialization failures, each tried again
     query "insert into items values (0, 'zero', 0), (1, 'one', 0)"
     for mode in simple extended prepared; do
-        bench -M $mode -c 8 -t 10 --max-tries=1000 -f "$directory/conflicts.sql" || return 1
+        bench -M $mode -c 8 -j 8 -t 10 --max-tries=1000 -f "$directory/conflicts.sql" || return 1
     done
     query "delete from items"
 }
 
 check_pipeline() {
     for mode in extended prepared; do
-        bench -M $mode -c 9 -t 50 -D count=0 -f "$directory/pipeline.sql" || return 1
+        bench -M $mode -c 9 -j 9 -t 50 -D count=0 -f "$directory/pipeline.sql" || return 1
         query "delete from items"
     done
 }
@@ -100,7 +102,7 @@ check_load() {
     seconds=$(awk "BEGIN { s = int($SECONDS_OF_LOAD / 3 + 0.5); print s < 1 ? 1 : s }")
     words=0
     for mode in simple extended prepared; do
-        bench -M $mode -c "$WORKERS" -j 4 -T "$seconds" -D count=0 -D "mode='$mode'" -f "$directory/load.sql" || return 1
+        bench -M $mode -c "$WORKERS" -j "$WORKERS" -T "$seconds" -D count=0 -D "mode='$mode'" -f "$directory/load.sql" || return 1
         words=$((words + $(sed -nE 's/^number of transactions actually processed: ([0-9]+).*/\1/p' "$out")))
     done
 }
