@@ -226,7 +226,7 @@ function work(int $worker, float $until): int
     $one = connect();
     $insert = $one->prepare('insert into load values (?, ?) returning token, seq');
     $count = $one->prepare('select count(*) from load where token = ?');
-    for ($number = 1; microtime(true) < $until; ++$number) {
+    for ($number = 1; $number === 1 || microtime(true) < $until; ++$number) {
         equal(row($one, 'select ?::text, ?::int', [$token, $number]), [$token, $number]); // prepared, run, DEALLOCATE
         $one->beginTransaction();
         $insert->execute([$token, $committed]);

@@ -65,9 +65,23 @@ async def check_prepared():
             if number % 3 == 1:
                 equal(await other.fetchval("select $1::text || 'other'", "x"), "xother")
                 await holding.rollback()
+        await holding.rollback()
         for number in range(150):  # more than the cache holds: the oldest are closed
             equal(await one.fetchval("select $1::int + %d" % number, 1), number + 1)
         equal(tuple(await mine.fetchrow(7)), (8, "mine"))
+        # The table changes under a cached statement: asyncpg hears of it by the server's 0A000, and prepares anew.
+        await one.execute("create table changing (a int); insert into changing values (1111)")
+        try:
+            for _ in range(3):
+                equal(await one.fetchval("select a from changing"), 1111)
+            await other.execute("alter table changing alter a type text")
+            equal(await one.fetchval("select a from changing"), "1111")
+            await other.execute("alter table changing add b int default 7")
+            equal(tuple(await one.fetchrow("select * from changing")), ("1111", 7))
+            await other.execute("alter table changing drop b")
+            equal(tuple(await one.fetchrow("select * from changing")), ("1111",))
+        finally:
+            await one.execute("drop table changing")
 
 
 async def check_transactions():
@@ -185,7 +199,7 @@ async def work(number, deadline):
     token = "w%d-%s" % (number, os.urandom(6).hex())
     committed = number = 0
     async with Connection() as one:
-        while time.monotonic() < deadline:
+        while number == 0 or time.monotonic() < deadline:  # once at least, however busy the machine is
             number += 1
             equal(tuple(await one.fetchrow("select $1::text, $2::int", token, number)), (token, number))
             try:
