@@ -290,16 +290,15 @@ client_session::verdict client_session::on_parse(const wire::frame &message, con
 }
 
 /// The server has this statement already. Something else must stand in the Parse's place, so that its answer has the
-/// right place among the others, and fails where the Parse would have failed: in a transaction that is aborted.
-client_session::verdict client_session::on_known_parse(const wire::frame &message, const head &, time_point now,
+/// right place among the others, and fails where the Parse would have failed: in a transaction that is aborted, where
+/// PostgreSQL takes a ROLLBACK and refuses a SELECT. It is asked with the text itself there.
+client_session::verdict client_session::on_known_parse(const wire::frame &message, const head &names, time_point now,
                                                        effects &fx) {
-    using namespace std::string_view_literals;
-    constexpr auto select_nothing = "SELECT\0\0\0"sv;
     const bool aborted = server_->status() == backend::status_failed || server_->owed().end_owed();
     auto &out = env_.statements->scratch();
     out.clear();
     if (aborted) {  // or may be, when its turn comes
-        frontend::append_parse(out, "", select_nothing);
+        frontend::append_parse(out, "", names.rest);
         server_->forget_unnamed();
     } else {
         frontend::append_close_statement(out, nothing_name);

@@ -177,6 +177,18 @@ def test_deallocate_by_sql(one, sql, how):
     assert answers(wire, parse("select 2", "s"), run("s"), sync()).rows == [["2"]]
 
 
+def test_a_failed_transaction_is_ended_by_a_statement_that_the_server_knows(one):
+    """A Parse of ROLLBACK is taken there, and one of anything else is not (postgres.js and pgjdbc end transactions so)."""
+    wire = one.wire()
+    for number in range(3):
+        wire.query("begin")
+        assert answers(wire, extended("select 1/0"), sync()).status == "E"
+        assert errors(answers(wire, parse("select 2", "never%d" % number), sync()))[0][1] == "25P02"
+        got = answers(wire, parse("rollback", "end%d" % number), run("end%d" % number), sync())
+        assert not got.errors and got.tags == ["ROLLBACK"] and got.status == "I"
+        assert answers(wire, parse("select 2", "ever%d" % number), run("ever%d" % number), sync()).rows == [["2"]]
+
+
 def test_deallocate_in_a_failed_transaction_changes_nothing(one):
     wire = one.wire()
     answers(wire, parse("select 1", "s"), sync())
