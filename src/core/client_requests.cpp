@@ -206,6 +206,9 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
     if (server_->owed().owed() >= owed_max) return stall();
     if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
     if (rewrites && what == request::query) return on_query(message, now, fx);
+    if (bound_drop_ && what == request::execute) {
+        return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
+    }
     return forwarded(what, now);
 }
 
@@ -239,9 +242,15 @@ std::optional<client_session::verdict> client_session::read_head(const wire::fra
 client_session::verdict client_session::on_statement(const wire::frame &message, request what, const head &names,
                                                      time_point now, effects &fx) {
     if (server_->owed().doubtful()) {
+        if (server_->said_last_words()) return verdict::drop;  // it is going, and has said why
         if (names.name.empty()) return forwarded(what, now);
         close_with(refusal::statement_in_doubt, fx);
         return verdict::stop;
+    }
+    if (!names.name.empty() && server_->drops_under_way()) {
+        // The end of a batch brings its answers; without one they must be asked for.
+        if (!server_->owed().end_owed()) fx.to_server.make(frontend::append_flush);
+        return stall();
     }
     switch (what) {
         case request::parse:
@@ -358,6 +367,8 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const auto *const slot = book().find(names.name);
     if (open_to_doubt(slot)) return stall();
     const auto held = slot != nullptr ? slot->now : nullptr;
+    // Which portal is executed later is not followed: any that is may be this one.
+    bound_drop_ = bound_drop_ || (held && held->may_drop && what == request::bind);
     if (names.name.empty()) {
         if (held && held->known) {
             if (!server_->has_unnamed(held, parameters_)) server_->prepare_unnamed(held, parameters_, fx);
@@ -479,7 +490,8 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         book().change("", nullptr, batch, then::keep);
         ++about.client_changes;
     }
-    if (about.client_changes > 0) about.what = note::kind::client;
+    about.may_drop = statements() > 0 && may_drop_statements(message.body);
+    if (about.client_changes > 0 || about.may_drop) about.what = note::kind::client;
     return forwarded(request::query, now, std::move(about));
 }
 

@@ -117,6 +117,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     phase_ = link_phase::quiet;
     rounds_ = server.rounds();
     transaction_since_ = now;
+    bound_drop_ = false;
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;

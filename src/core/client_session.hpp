@@ -66,6 +66,10 @@ public:
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
     void on_all_deallocated();
+    /// A name we have for the statement; empty when we have none.
+    std::string_view name_of(const shared_statement &what) const {
+        return statements_ ? statements_->name_of(what) : std::string_view{};
+    }
 
     /// When on_deadline() is due; never later than what holds, possibly earlier.
     base::time_point deadline() const;
@@ -158,6 +162,7 @@ private:
     bool body_forward_ = false;
     bool skip_to_sync_ = false;  ///< we answered an ERROR: the rest of the batch is dropped
     bool notified_ = false;      ///< query_wait_notify was sent in this wait
+    bool bound_drop_ = false;    ///< in this link a DISCARD or DEALLOCATE was bound
     bool stalled_ = false;       ///< waits until the server has answered more
 };
 

@@ -437,17 +437,17 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
 
 /// Errors that concern prepared statements. True: all is done; the client got other words, or none.
 bool server_session::on_error(std::string_view body, effects &fx) {
-    if (replaces_error(body, fx)) {
-        owed_.received(backend::error_response);
-        settle_notes();
-        retry_.clear();
-        return true;
+    if (refuses_statement(body)) {
+        if (begin_retry(fx)) return true;
+        give_held(fx);
+        statements_.all_stale();  // one of them was
     }
-    if (!refuses_statement(body)) return false;
-    if (begin_retry(fx)) return true;
-    give_held(fx);
-    statements_.all_stale();  // one of them was
-    return false;
+    if (!replaces_error(body, fx) && !renames_error(body, fx)) return false;
+    owed_.received(backend::error_response);
+    settle_notes();
+    retry_.clear();
+    error_last_ = true;
+    return true;
 }
 
 /// False: the client does not get it.

@@ -107,6 +107,7 @@ public:
         };
         kind what = kind::none;
         std::uint8_t client_changes = 0;  ///< in the client's book, that it decides
+        bool may_drop = false;            ///< it may end all named statements
         std::uint64_t number = 0;
         std::string_view instead_of{};  ///< a literal SQLSTATE: it is sure to fail with this one ...
         std::string error{};            ///< ... and the client gets this ErrorResponse instead
@@ -135,6 +136,8 @@ public:
     void drop_unnamed(effects &);
     /// Sends `bytes`, a request of ours within the client's batch.
     void tell(request, note, effects &, std::string_view bytes);
+    /// A request that may end all named statements is not answered yet.
+    bool drops_under_way() const { return drops_ > 0; }
     /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
     void sound(effects &);
     batch_retry &kept_batch() { return retry_; }
@@ -213,6 +216,7 @@ private:
     bool settle_notes();
     void on_all_deallocated(fate);
     bool replaces_error(std::string_view body, effects &);
+    bool renames_error(std::string_view body, effects &);
     bool refuses_statement(std::string_view body) const;
     void give_held(effects &);
     bool begin_retry(effects &);
@@ -251,6 +255,7 @@ private:
     std::size_t first_note_ = 0;
     batch_retry retry_;
     std::string scratch_, client_outcomes_;
+    std::uint32_t drops_ = 0;    ///< noted requests that may end all named statements
     std::uint64_t links_ = 0;    ///< clients linked so far
     char held_status_ = '\0';    ///< of a ReadyForQuery that is held back while sounding
     std::size_t body_left_ = 0;  ///< of a message that streams

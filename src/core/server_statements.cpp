@@ -1,5 +1,7 @@
 // The part of server_session that deals in prepared statements: what the linked client's messages need on this server,
 // what becomes of them as the replies come, and the batch that is sent once more.
+#include <charconv>
+
 #include "core/client_session.hpp"
 #include "core/server_session.hpp"
 #include "wire/backend.hpp"
@@ -21,7 +23,9 @@ void server_session::tell(request what, note about, effects &fx, std::string_vie
 
 void server_session::send_noted(request what, asker who, note about) {
     const bool noted = about.what != note::kind::none;
-    if (owed_.sent(what, who, noted) && noted) notes_.push_back(std::move(about));
+    if (!owed_.sent(what, who, noted) || !noted) return;
+    drops_ += about.may_drop ? 1 : 0;
+    notes_.push_back(std::move(about));
 }
 
 server_session::prepared server_session::look(const shared_statement &what, const shared_parameters &under) {
@@ -101,6 +105,7 @@ bool server_session::settle_notes() {
         }
         possible = possible && !(it.must_fail() && ended == outcome::done);
         client_outcomes_.append(it.client_changes, how);
+        drops_ -= it.may_drop ? 1 : 0;
     }
     owed_.clear_outcomes();
     if (first_note_ == notes_.size() || first_note_ > 4096) {
@@ -137,14 +142,36 @@ void server_session::sound(effects &fx) {
     forget_unnamed();
 }
 
+/// The server's words, with the client's name for the statement in place of ours.
+bool server_session::renames_error(std::string_view body, effects &fx) {
+    constexpr std::string_view ours = "\"PGSLUICE_";
+    const auto at = body.find(ours);
+    const auto end = at == std::string_view::npos ? at : body.find('"', at + ours.size());
+    if (end == std::string_view::npos || client_ == nullptr || owed_.next_asker() != asker::client) return false;
+    std::uint64_t number = 0;
+    const auto digits = body.substr(at + ours.size(), end - at - ours.size());
+    if (std::from_chars(digits.data(), digits.data() + digits.size(), number).ptr != digits.data() + digits.size()) {
+        return false;
+    }
+    const auto name = client_->name_of(statements_.what(number));
+    if (name.empty()) return false;
+    std::string renamed(body.substr(0, at + 1));
+    renamed.append(name).append(body.substr(end));
+    fx.to_client.make([&](std::string &out) { wire::writer(out, backend::error_response).bytes(renamed).finish(); });
+    return true;
+}
+
 // ---- the batch that is sent once more ----
 
 bool server_session::refuses_statement(std::string_view body) const {
     const auto next = owed_.next_request();
     if (owed_.owed() == 0 || owed_.next_asker() != asker::client) return false;
     if (next != request::bind && next != request::describe) return false;
+    if (owed_.next_noted()) return false;  // brought about by us, or of a statement in the making
     const auto fields = wire::parse_error_fields(body);
-    return fields && (fields->sqlstate == "0A000" || fields->sqlstate == "26000");
+    if (!fields) return false;
+    return fields->sqlstate == "0A000" ||
+           (fields->sqlstate == "26000" && fields->message.find("PGSLUICE_") != std::string_view::npos);
 }
 
 /// What the client was to get before the reply at hand.

@@ -32,7 +32,7 @@ shared_statement statement_store::intern(std::string_view body) {
         if (auto held = it->second.lock(); held && held->body == body) return held;
     }
     if (known_.size() >= sweep_at_) sweep();
-    auto fresh = std::make_shared<const statement>(statement{std::string(body), hash, true});
+    auto fresh = std::make_shared<const statement>(statement{std::string(body), hash, true, may_drop_statements(body)});
     known_.emplace(hash, fresh);
     return fresh;
 }
@@ -48,6 +48,12 @@ void statement_store::sweep() {
 const client_statements::slot *client_statements::find(std::string_view name) const {
     const auto it = slots_.find(name);
     return it == slots_.end() ? nullptr : &it->second;
+}
+
+std::string_view client_statements::name_of(const shared_statement &what) const {
+    const auto has = [&](const place &it) { return what && it.second.now && same_statement(*it.second.now, *what); };
+    const auto at = std::find_if(slots_.begin(), slots_.end(), has);
+    return at == slots_.end() ? std::string_view{} : at->first;
 }
 
 void client_statements::put(place &at, shared_statement what) {
@@ -138,6 +144,11 @@ server_statements::entry *server_statements::find(const shared_statement &what, 
         return &held;
     }
     return nullptr;
+}
+
+shared_statement server_statements::what(std::uint64_t number) const {
+    const auto at = by_number_.find(number);
+    return at == by_number_.end() ? nullptr : at->second->what;
 }
 
 void server_statements::touch(entry &it, std::uint64_t link) {
@@ -259,6 +270,19 @@ std::string take_quoted(std::string_view &text) {
 }
 
 }  // namespace
+
+bool may_drop_statements(std::string_view sql) {
+    constexpr std::size_t looked_at_bytes = 4096;
+    sql = sql.substr(0, looked_at_bytes);
+    for (std::size_t i = 0; i + 7 <= sql.size(); ++i) {
+        if (lower(sql[i]) != 'd') continue;
+        std::string_view rest = sql.substr(i);
+        const auto word = take_word(rest);
+        if (word == "discard" || word == "deallocate") return true;
+        if (!word.empty()) i += word.size() - 1;
+    }
+    return false;
+}
 
 std::string deallocated_name(std::string_view sql) {
     skip_spaces(sql);

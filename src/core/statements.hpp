@@ -24,6 +24,8 @@ struct statement {
     std::size_t hash = 0;
     /// False: too long to be remembered; only the server that it was sent to has it, until its next Parse.
     bool known = true;
+    /// It may be a DISCARD or DEALLOCATE: what names there are is open until it has been answered.
+    bool may_drop = false;
 };
 using shared_statement = std::shared_ptr<const statement>;
 
@@ -71,7 +73,8 @@ public:
     void settle(std::string_view outcomes);
     /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).
     void drop_all_named();
-    bool any() const { return !slots_.empty(); }
+    /// A name of this statement's; empty when it has none.
+    std::string_view name_of(const shared_statement &) const;
     /// Text that the names hold on to.
     std::size_t bytes() const { return bytes_; }
     std::size_t count() const { return named_; }
@@ -122,6 +125,8 @@ public:
 
     /// The entry for `what` as `now` makes it mean, not a stale one; null when there is none.
     entry *find(const shared_statement &what, const shared_parameters &now);
+    /// The statement of that number; null when there is none.
+    shared_statement what(std::uint64_t number) const;
     /// Makes it the most recently used, pinned for this link.
     void touch(entry &, std::uint64_t link);
     /// A new one, to be sent.
@@ -150,6 +155,9 @@ private:
     std::uint64_t last_number_ = 0;
     std::size_t bytes_ = 0;
 };
+
+/// Whether `sql` may hold a DISCARD or DEALLOCATE, in any place; more texts are taken for one than are.
+bool may_drop_statements(std::string_view sql);
 
 /// Whether `sql` is DEALLOCATE [PREPARE] of one name and nothing else; the name as PostgreSQL reads it, else empty.
 /// What it does not recognise reaches the server unchanged.

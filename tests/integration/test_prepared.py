@@ -317,3 +317,29 @@ def test_long_statements(one):
     text = "select length('" + "x" * 17_000_000 + "')"
     assert answers(wire, parse(text, "huge"), sync()).errors[0].sqlstate == "54000"
     assert answers(wire, extended(text), sync()).rows == [["17000000"]]
+
+
+@pytest.mark.parametrize("sql", ["discard all", "select 1; deallocate all"])
+def test_what_comes_behind_a_discard_waits_for_its_answer(one, sql):
+    wire = one.wire()
+    for rest, types in ((parse("select 2", "s") + run("s"), "12DCZ"), (run("s"), "EZ")):
+        answers(wire, close("S", "s"), parse("select 1", "s"), sync())
+        wire.send(query(sql), rest, sync())
+        assert not wire.ready().errors
+        got = wire.ready()
+        assert got.types == types
+        assert types != "EZ" or errors(got) == [("ERROR", "26000", 'prepared statement "s" does not exist')]
+
+
+def test_a_deallocate_all_inside_the_batch(one):
+    wire = one.wire()
+    answers(wire, parse("select 1", "s"), sync())
+    got = answers(wire, extended("deallocate all", statement="d"), parse("select 2", "s"), run("s"), sync())
+    assert not got.errors and got.rows == [["2"]]
+
+
+def test_errors_name_what_the_client_named(one):
+    wire = one.wire()
+    answers(wire, parse("select $1::int, $2::int", "mine"), sync())
+    got = answers(wire, bind(["1"], "mine"), sync())
+    assert got.errors[0].text == 'bind message supplies 1 parameters, but prepared statement "mine" requires 2'
