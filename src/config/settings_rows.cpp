@@ -59,9 +59,11 @@ constexpr std::array table = std::to_array<setting>({
     {group::pools, "server_round_robin", &values::server_round_robin, "0", 0, 1, reloads, "",
      "1: use idle servers in turn. 0: the last one used goes first.", ""},
     {group::pools, "track_extra_parameters", &values::track_extra_parameters, "IntervalStyle", 0, 0, restarts, "",
-     "Server parameters kept per client beside the usual ones; only those the server reports.", ""},
+     "Kept for each client even where ignore_startup_parameters names them, as the usual five are.",
+     "All that the server reports is kept for each client without being named here."},
     {group::pools, "ignore_startup_parameters", &values::ignore_startup_parameters, "", 0, 0, reloads, "",
-     "Startup parameters to accept and drop instead of refusing the client.", ""},
+     "Startup parameters to drop, also inside options. options: all that stands in it, but for those always kept.",
+     "Without it every startup parameter is accepted, and set for this client alone."},
     {group::pools, "max_prepared_statements", &values::max_prepared_statements, "200", 0, int_max, reloads,
      "statements",
      "Named prepared statements kept on one server outside session mode, shared by all clients. 0: named ones are "

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "auth/md5.hpp"
+#include "base/text.hpp"
 #include "wire/backend.hpp"
 #include "wire/frontend.hpp"
 #include "wire/reader.hpp"
@@ -32,9 +33,16 @@ std::string hex(std::string_view bytes) {
     return text;
 }
 
-bool equal_nocase(std::string_view a, std::string_view b) {
-    const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+bool is_among(const std::vector<std::string> &names, std::string_view name) {
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string &own) { return base::equal_nocase(own, name); });
+}
+
+/// What PgBouncer keeps for each client whatever ignore_startup_parameters says.
+bool is_always_kept(std::string_view name) {
+    static const std::vector<std::string> names{"client_encoding", "DateStyle", "TimeZone",
+                                                "standard_conforming_strings", "application_name"};
+    return is_among(names, name);
 }
 
 }  // namespace
@@ -166,6 +174,8 @@ std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
 void client_login::read_startup(const wire::startup_packet &packet, effects &fx) {
     settings_ = env_.settings;
     newer_minor_ = packet.protocol > wire::protocol_3_0;
+    std::string_view options;
+    std::vector<std::pair<std::string_view, std::string_view>> explicit_ones;
     for (const auto &[name, value] : packet.parameters) {
         if (name == "user") {
             user_ = value;
@@ -178,22 +188,18 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
         } else if (name.starts_with("_pq_.")) {
             unknown_protocol_options_.emplace_back(name);
         } else if (name == "options") {
-            const auto options = parse_options(value);
-            if (!options) {
-                if (std::find(settings_->global.ignore_startup_parameters.begin(),
-                              settings_->global.ignore_startup_parameters.end(),
-                              "options") != settings_->global.ignore_startup_parameters.end()) {
-                    continue;
-                }
-                return refuse(refusal::bad_options, fx);
-            }
-            for (const auto &[option, text] : *options) {
-                if (!take_parameter(option, text, true, fx)) return;
-            }
-        } else if (!take_parameter(name, value, false, fx)) {
-            return;
+            options = value;
+        } else {
+            explicit_ones.emplace_back(name, value);
         }
     }
+    // As in PostgreSQL, what the packet names itself overrides the options, in whatever order they came.
+    const bool ignored = is_among(settings_->global.ignore_startup_parameters, "options");
+    const auto inside = parse_options(options);
+    if (!inside && !ignored) return refuse(refusal::bad_options, fx);
+    if (inside)
+        for (const auto &[name, value] : *inside) take_parameter(name, value, ignored);
+    for (const auto &[name, value] : explicit_ones) take_parameter(name, value, false);
     if (user_.empty()) return refuse(refusal::no_user, fx);
     if (user_.size() > user_max_bytes) return refuse(refusal::user_too_long, fx);
     if (database_.empty()) database_ = user_;
@@ -202,19 +208,11 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
     fx.client = client_next::admit;
 }
 
-bool client_login::take_parameter(std::string_view name, std::string_view value, bool in_options, effects &fx) {
-    const int place = env_.names->find(name);
-    if (place != tracked_names::none) {
-        parameters_.emplace_back(static_cast<std::size_t>(place), value);
-        if (equal_nocase(name, "application_name")) application_name_ = value;
-        return true;
-    }
-    const auto &ignored = settings_->global.ignore_startup_parameters;
-    if (std::any_of(ignored.begin(), ignored.end(), [&](const std::string &own) { return equal_nocase(own, name); })) {
-        return true;
-    }
-    refuse(in_options ? refusal::unsupported_option_parameter : refusal::unsupported_parameter, fx, name);
-    return false;
+void client_login::take_parameter(std::string_view name, std::string_view value, bool ignored) {
+    const auto &global = settings_->global;
+    const bool kept = is_always_kept(name) || is_among(global.track_extra_parameters, name);
+    if (!kept && (ignored || is_among(global.ignore_startup_parameters, name))) return;
+    parameters_.emplace_back(name, value);
 }
 
 // ---- authentication ----

@@ -13,7 +13,7 @@
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
 #include "core/effects.hpp"
-#include "core/parameters.hpp"
+#include "core/errors.hpp"
 #include "wire/frame.hpp"
 #include "wire/startup.hpp"
 
@@ -31,7 +31,6 @@ public:
 /// What the machines of one worker share. The settings are exchanged by a reload; the rest stays for the process.
 struct environment {
     std::shared_ptr<const config::settings> settings;
-    std::shared_ptr<const tracked_names> names;
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
@@ -54,20 +53,19 @@ public:
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
-    /// Tracked parameters the client asked for.
-    const std::vector<std::pair<std::size_t, std::string>> &parameters() const { return parameters_; }
+    /// Parameters the client asked for, those of `options` first; of two by one name the later counts.
+    const std::vector<std::pair<std::string, std::string>> &parameters() const { return parameters_; }
     const shown_key &cancel() const { return cancel_; }
     bool has_credential() const { return credential_ != nullptr; }
     /// After a SCRAM login with a stored verifier: the keys for pass-through, and the verifier they belong to.
     const std::optional<auth::scram_keys> &keys() const { return keys_; }
-    const std::string &application_name() const { return application_name_; }
 
 private:
     enum class stage : std::uint8_t { startup, admission, cleartext, md5, sasl_first, sasl_final, done };
 
     std::size_t on_startup(std::string_view bytes, effects &);
     void read_startup(const wire::startup_packet &, effects &);
-    bool take_parameter(std::string_view name, std::string_view value, bool in_options, effects &);
+    void take_parameter(std::string_view name, std::string_view value, bool ignored);
     void on_password(std::string_view body, effects &);
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
@@ -82,8 +80,8 @@ private:
     const environment &env_;
     stage stage_ = stage::startup;
     bool ssl_seen_ = false, gssenc_seen_ = false;
-    std::string user_, database_, application_name_;
-    std::vector<std::pair<std::size_t, std::string>> parameters_;
+    std::string user_, database_;
+    std::vector<std::pair<std::string, std::string>> parameters_;
     std::vector<std::string> unknown_protocol_options_;
     bool newer_minor_ = false;
     shown_key cancel_;

@@ -64,23 +64,27 @@ void client_session::on_joined(shared_route route, time_point) {
 }
 
 void client_session::on_welcome(const welcome &greeting, cancel_key key, time_point now, effects &fx) {
-    auto own = std::make_shared<parameter_set>(*greeting.tracked);
-    for (const auto &[place, value] : login_->parameters()) {
-        if (!own->known(place) || own->value(place) != value) own->ask(place, value);
+    const auto &defaults = *greeting.parameters;
+    auto own = std::make_shared<parameter_set>(defaults);
+    for (const auto &[name, value] : login_->parameters()) {
+        const auto known = defaults.find(name);
+        if (known && known->value == value) {
+            own->put(*known);
+        } else {
+            own->put({.name = known ? known->name : name, .value = value, .reported = known && known->reported});
+        }
     }
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
-        for (const auto &[name, value] : greeting.fixed) backend::append_parameter_status(out, name, value);
-        for (std::size_t i = 0; i < own->size(); ++i) {
-            if (greeting.tracked->known(i)) backend::append_parameter_status(out, (*env_.names)[i], own->value(i));
-        }
+        for (const auto it : *own)
+            if (it.reported) backend::append_parameter_status(out, it.name, it.value);
         std::string secret;
         for (unsigned i = 0; i < 4; ++i) secret += static_cast<char>(key.secret >> (24 - 8 * i));
         backend::append_backend_key_data(out, key.pid, secret);
         backend::append_ready_for_query(out, backend::status_idle);
     });
     // Most clients ask for nothing of their own, and share the pool's set.
-    parameters_ = *own == *greeting.tracked ? greeting.tracked : std::move(own);
+    parameters_ = *own == defaults ? greeting.parameters : std::move(own);
     login_.reset();
     enter(client_state::idle, now);
     fx.client = client_next::resume;
@@ -122,40 +126,51 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     enter(client_state::active, now);
     fx.client = client_next::resume;
     if (server.parameters() == parameters_) return;
-    const auto change = change_parameters(*env_.names, *server.parameters(), *parameters_);
-    if (change.queries.empty()) {
-        parameters_ = server.parameters();
-        return;
-    }
-    for (const auto &sql : change.queries) server.run(errand::parameters, sql, fx);
-    // A value that no server has accepted yet may be refused: nothing of the client's goes out before the answer.
-    if (!change.confirmed) {
-        enter(client_state::preparing, now);
-        fx.client = client_next::none;
+    switch (server.adapt(parameters_, fx)) {
+        case adaptation::none:
+            return adopt(server.parameters(), fx);
+        case adaptation::on_its_way:
+            return;
+        case adaptation::awaited:
+            enter(client_state::preparing, now);
+            fx.client = client_next::none;
+            return;
     }
 }
 
+/// What the server makes of our values is what the client has: it may spell them in its own way (utc, UTC).
+void client_session::adopt(const shared_parameters &theirs, effects &fx) {
+    match(*parameters_, *theirs, [&](const parameter *told, const parameter *it) {
+        if (it == nullptr || !it->reported || (told != nullptr && told->value == it->value)) return;
+        fx.to_client.make([&](std::string &out) { backend::append_parameter_status(out, it->name, it->value); });
+    });
+    parameters_ = theirs;
+}
+
 void client_session::on_parameters_applied(const server_session &server, effects &fx) {
-    // What the server made of our values is what the client has: it may spell them in its own way (utc, UTC).
-    const auto &theirs = *server.parameters();
-    for (std::size_t i = 0; i < theirs.size(); ++i) {
-        if (!theirs.known(i) || !parameters_->known(i) || theirs.value(i) == parameters_->value(i)) continue;
-        fx.to_client.make(
-            [&](std::string &out) { backend::append_parameter_status(out, (*env_.names)[i], theirs.value(i)); });
-    }
-    parameters_ = server.parameters();
+    adopt(server.parameters(), fx);
     if (state_ == client_state::preparing) {
         state_ = client_state::active;
         fx.client = client_next::resume;
     }
 }
 
-void client_session::on_parameter_report(const parameter_set &server, std::string_view name) {
-    const int place = env_.names->find(name);
-    if (place == tracked_names::none) return;
-    const auto i = static_cast<std::size_t>(place);
+void client_session::on_parameters_refused(std::string_view error_response, effects &fx) {
+    fx.to_client.make([&](std::string &out) { out += error_response; });
+    fx.why = words(refusal::invalid_server_parameter).message;
+    fx.client = client_next::close;
+    state_ = client_state::closing;
+}
+
+void client_session::on_parameter_report(const shared_parameters &before, const shared_parameters &now) {
+    if (parameters_ == before) {
+        parameters_ = now;
+        return;
+    }
     auto fresh = std::make_shared<parameter_set>(*parameters_);
-    fresh->report(i, server.value(i));
+    match(*before, *now, [&](const parameter *old, const parameter *it) {
+        if (it != nullptr && (old == nullptr || *old != *it)) fresh->put(*it);
+    });
     parameters_ = std::move(fresh);
 }
 

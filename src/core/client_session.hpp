@@ -61,7 +61,9 @@ public:
 
     // ---- called by the linked server_session ----
 
-    void on_parameter_report(const parameter_set &server, std::string_view name);
+    const shared_parameters &parameters() const { return parameters_; }
+    /// While our requests ran the server reported what makes `now` of `before`.
+    void on_parameter_report(const shared_parameters &before, const shared_parameters &now);
     void on_parameters_applied(const server_session &, effects &fx);
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
@@ -70,6 +72,7 @@ public:
     std::string_view name_of(const shared_statement &what) const {
         return statements_ ? statements_->name_of(what) : std::string_view{};
     }
+    void on_parameters_refused(std::string_view error_response, effects &fx);
 
     /// When on_deadline() is due; never later than what holds, possibly earlier.
     base::time_point deadline() const;
@@ -137,6 +140,7 @@ private:
     std::size_t statement_limit() const {
         return static_cast<std::size_t>(env_.settings->global.max_prepared_statements);
     }
+    void adopt(const shared_parameters &, effects &fx);
     void close_with(refusal, effects &fx, std::string_view argument = {});
     /// Of the server that we have, else of those that we would get: after a reload they may differ.
     bool session_mode() const {

@@ -23,8 +23,6 @@ enum class refusal : std::uint8_t {
     no_user,
     user_too_long,
     database_too_long,
-    unsupported_parameter,         ///< argument: its name
-    unsupported_option_parameter,  ///< argument: its name
     bad_options,
     replication_unsupported,
     // Login.

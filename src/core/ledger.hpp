@@ -121,6 +121,8 @@ public:
     void opened(server_seat &, const shared_welcome &, const std::optional<auth::scram_derived> &, base::time_point now,
                 orders &);
     void open_failed(server_seat &, const login_error &, base::time_point now, orders &);
+    /// A server's own values have changed: later clients are greeted with them.
+    void renew_greeting(const server_seat &, shared_welcome);
     /// Its client leaves while the server is still to be cleaned: give_back() follows.
     void unlinked(server_seat &seat) { unlink(seat); }
     /// The proof holds, or the errand is done.

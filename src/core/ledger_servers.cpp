@@ -145,6 +145,10 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
     }
 }
 
+void ledger::renew_greeting(const server_seat &seat, shared_welcome greeting) {
+    if (!seat.close_needed && seat.at->greeting) seat.at->greeting = std::move(greeting);
+}
+
 void ledger::open_failed(server_seat &seat, const login_error &error, time_point now, orders &out) {
     auto &pool = *seat.at;
     start_closing(seat);

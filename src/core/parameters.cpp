@@ -1,43 +1,115 @@
-// Tracked parameters: which differ between two sessions, and the SQL that ends the difference.
+// Sets of parameters, which differ between two sessions, and the SQL that ends the difference.
 #include "core/parameters.hpp"
 
-#include <strings.h>
-
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 namespace pgsluice::core {
 
+using base::equal_nocase;
+
 namespace {
 
-bool equal_nocase(std::string_view a, std::string_view b) {
-    return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
+// ---- records ----
+
+struct record_head {
+    std::uint32_t name_bytes, value_bytes;
+    std::uint8_t reported, confirmed;
+};
+constexpr std::size_t head_bytes = 10;
+
+record_head head_of(const char *at) {
+    record_head head{};
+    std::memcpy(&head.name_bytes, at, 4);
+    std::memcpy(&head.value_bytes, at + 4, 4);
+    std::memcpy(&head.reported, at + 8, 1);
+    std::memcpy(&head.confirmed, at + 9, 1);
+    return head;
+}
+
+std::string record_of(const parameter &it) {
+    const auto name_bytes = static_cast<std::uint32_t>(it.name.size());
+    const auto value_bytes = static_cast<std::uint32_t>(it.value.size());
+    std::string record(head_bytes, '\0');
+    std::memcpy(record.data(), &name_bytes, 4);
+    std::memcpy(record.data() + 4, &value_bytes, 4);
+    record[8] = it.reported ? 1 : 0;
+    record[9] = it.confirmed ? 1 : 0;
+    return record.append(it.name).append(it.value);
+}
+
+// ---- which is which ----
+
+constexpr std::string_view encoding_name = "client_encoding";
+constexpr std::string_view strings_name = "standard_conforming_strings";
+constexpr std::string_view user_name = "session_authorization";
+constexpr std::string_view role_name = "role";
+
+template <std::size_t n>
+bool is_one_of(const std::array<std::string_view, n> &names, std::string_view name) {
+    return std::any_of(names.begin(), names.end(), [&](std::string_view own) { return equal_nocase(own, name); });
+}
+
+/// Set in a place of their own, for what they do to the others.
+bool is_special(std::string_view name) {
+    constexpr std::array<std::string_view, 4> names{encoding_name, strings_name, user_name, role_name};
+    return is_one_of(names, name);
+}
+
+/// SET takes a quoted list of identifiers for one identifier; for these set_config() reads the text as it stands.
+bool is_identifier_list(std::string_view name) {
+    constexpr std::array<std::string_view, 4> names{"search_path", "temp_tablespaces", "local_preload_libraries",
+                                                    "session_preload_libraries"};
+    return is_one_of(names, name);
+}
+
+/// Gone with the transaction that set them, and some not to be reset: nothing is left to be put back.
+bool leaves_no_trace(std::string_view name) {
+    constexpr std::array<std::string_view, 4> names{"transaction_isolation", "transaction_read_only",
+                                                    "transaction_deferrable", "seed"};
+    return is_one_of(names, name);
+}
+
+/// Those that a server holds for a client may strike what we do for the next one.
+bool is_timeout(std::string_view name) {
+    constexpr std::array<std::string_view, 2> names{"statement_timeout", "transaction_timeout"};
+    return is_one_of(names, name);
 }
 
 bool plain_ascii(std::string_view text) {
     return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
 }
 
-/// 'text', for a session whose standard_conforming_strings is on, where only the quote needs doubling. No encoding
-/// that PostgreSQL accepts from clients has 0x27 as a trailing byte, so doubling by byte is safe in all of them.
+/// No server refuses it, so nobody has to wait to see.
+bool never_refused(const parameter &it) {
+    return equal_nocase(it.name, "application_name") && plain_ascii(it.value);
+}
+
+// ---- SQL, for a session whose standard_conforming_strings is on ----
+
+/// PostgreSQL cuts a longer identifier off, and would set another parameter; set_config() takes any name.
+constexpr std::size_t identifier_max_bytes = 63;
+
+/// Only the quote needs doubling. No encoding that PostgreSQL accepts from clients has 0x22 or 0x27 as a trailing byte,
+/// and a character that is not whole is refused with the query, so doubling by byte is safe in all of them.
 void append_quoted(std::string &sql, std::string_view text, char quote) {
     sql += quote;
     for (const char c : text) sql.append(c == quote ? 2 : 1, c);
     sql += quote;
 }
 
-/// SET takes a quoted list of identifiers for one identifier; for these set_config() reads the text as it stands.
-bool is_identifier_list(std::string_view name) {
-    return equal_nocase(name, "search_path") || equal_nocase(name, "temp_tablespaces");
+void append_set_config(std::string &sql, std::string_view name, std::string_view value) {
+    sql += "SELECT pg_catalog.set_config(";
+    append_quoted(sql, name, '\'');
+    sql.append(",").append(value).append(",false);");
 }
 
 void append_set(std::string &sql, std::string_view name, std::string_view value) {
-    if (is_identifier_list(name)) {
-        sql += "SELECT pg_catalog.set_config(";
-        append_quoted(sql, name, '\'');
-        sql += ',';
-        append_quoted(sql, value, '\'');
-        sql += ",false);";
-        return;
+    if (is_identifier_list(name) || name.size() > identifier_max_bytes) {
+        std::string quoted;
+        append_quoted(quoted, value, '\'');
+        return append_set_config(sql, name, quoted);
     }
     sql += "SET ";
     append_quoted(sql, name, '"');
@@ -46,71 +118,179 @@ void append_set(std::string &sql, std::string_view name, std::string_view value)
     sql += ';';
 }
 
-}  // namespace
-
-tracked_names::tracked_names(const std::vector<std::string> &extra)
-    : names_{"DateStyle", "client_encoding", "TimeZone", "standard_conforming_strings", "application_name"} {
-    for (const auto &name : extra) {
-        if (find(name) == none && names_.size() < limit) names_.push_back(name);
+/// The parameter of our own in which a session keeps the value that `name` had by itself.
+std::string keeper_of(std::string_view name) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string keeper = "pgsluice.own_";
+    for (const char c : name) {
+        const char lower = base::to_lower(c);
+        if ((lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9')) {
+            keeper += lower;
+        } else {
+            const auto value = static_cast<unsigned char>(c);
+            keeper.append(1, '_').append(1, digits[value >> 4]).append(1, digits[value & 15]);
+        }
     }
+    return keeper;
 }
 
-int tracked_names::find(std::string_view name) const {
-    const auto it =
-        std::find_if(names_.begin(), names_.end(), [&](const std::string &own) { return equal_nocase(own, name); });
-    return it == names_.end() ? none : static_cast<int>(it - names_.begin());
+/// A sign goes ahead of the value, to tell one that is empty from none. No operators: search_path could change them.
+void append_keep(std::string &sql, std::string_view name) {
+    std::string value = "pg_catalog.concat('=',pg_catalog.current_setting(";
+    append_quoted(value, name, '\'');
+    append_set_config(sql, keeper_of(name), value + ",true))");
+}
+
+void append_put_back(std::string &sql, const session_basis &basis, std::string_view name) {
+    if (leaves_no_trace(name)) return;
+    if (basis.keep_values) {  // NULL, when DISCARD ALL has cleared it, stands for RESET
+        return append_set_config(
+            sql, name,
+            "pg_catalog.\"substring\"(pg_catalog.current_setting('" + keeper_of(name) + "',true),'^=(.*)$')");
+    }
+    if (name.size() > identifier_max_bytes) return append_set_config(sql, name, "NULL");
+    sql += "RESET ";
+    append_quoted(sql, name, '"');
+    sql += ';';
+}
+
+}  // namespace
+
+// ---- the set ----
+
+parameter parameter_set::iterator::operator*() const {
+    const auto head = head_of(at_);
+    const char *const name = at_ + head_bytes;
+    return {.name = {name, head.name_bytes},
+            .value = {name + head.name_bytes, head.value_bytes},
+            .reported = head.reported != 0,
+            .confirmed = head.confirmed != 0};
+}
+
+parameter_set::iterator &parameter_set::iterator::operator++() {
+    const auto head = head_of(at_);
+    at_ += head_bytes + head.name_bytes + head.value_bytes;
+    return *this;
+}
+
+std::optional<parameter> parameter_set::find(std::string_view name) const {
+    for (const auto it : *this)
+        if (equal_nocase(it.name, name)) return it;
+    return std::nullopt;
+}
+
+std::string_view parameter_set::value(std::string_view name) const {
+    const auto found = find(name);
+    return found ? found->value : std::string_view();
+}
+
+/// Puts `record` where `name` belongs, in place of what is there.
+void parameter_set::replace(std::string_view name, std::string_view record) {
+    auto at = begin();
+    while (at != end() && base::compare_nocase((*at).name, name) < 0) ++at;
+    auto behind = at;
+    if (at != end() && equal_nocase((*at).name, name)) ++behind;
+    const auto offset = static_cast<std::size_t>(at.at_ - bytes_.data());
+    std::string fresh;
+    fresh.reserve(bytes_.size() - static_cast<std::size_t>(behind.at_ - at.at_) + record.size());
+    fresh.append(bytes_, 0, offset).append(record).append(behind.at_, end().at_);
+    bytes_ = std::move(fresh);
+}
+
+void parameter_set::put(const parameter &it) {
+    replace(it.name, record_of(it));
+}
+
+void parameter_set::erase(std::string_view name) {
+    replace(name, {});
+}
+
+bool is_fixed(std::string_view name) {
+    constexpr std::array<std::string_view, 5> names{"server_version", "server_encoding", "integer_datetimes",
+                                                    "in_hot_standby", "is_superuser"};
+    return is_one_of(names, name);
 }
 
 bool same_meaning(const parameter_set &a, const parameter_set &b) {
-    if (&a == &b) return true;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        if (i == tracked_names::application_name) continue;
-        if (a.known(i) != b.known(i) || (a.known(i) && a.value(i) != b.value(i))) return false;
-    }
-    return true;
+    if (&a == &b || a == b) return true;
+    bool same = true;
+    match(a, b, [&](const parameter *in_a, const parameter *in_b) {
+        if (in_a != nullptr && in_b != nullptr && in_a->value == in_b->value) return;
+        same = same && equal_nocase((in_a != nullptr ? in_a : in_b)->name, "application_name");
+    });
+    return same;
 }
 
-parameter_change change_parameters(const tracked_names &names, const parameter_set &server,
+// ---- the change ----
+
+parameter_change change_parameters(const session_basis &basis, const parameter_set &server,
                                    const parameter_set &client) {
     parameter_change change;
-    constexpr auto encoding = static_cast<std::size_t>(tracked_names::client_encoding);
-    constexpr auto strings = static_cast<std::size_t>(tracked_names::standard_conforming_strings);
-    const auto both = [&](std::size_t i) { return server.known(i) && client.known(i); };
-    const bool new_encoding = both(encoding) && !equal_nocase(server.value(encoding), client.value(encoding));
+    const auto set = [&](std::string &sql, const parameter &wanted, bool server_has) {
+        const bool keep = basis.keep_values && !wanted.reported && !server_has && !leaves_no_trace(wanted.name);
+        if (keep) append_keep(sql, wanted.name);
+        append_set(sql, wanted.name, wanted.value);
+        if (!wanted.confirmed && !never_refused(wanted)) change.await = true;
+    };
+
+    const auto server_encoding = server.find(encoding_name), encoding = client.find(encoding_name);
+    const bool new_encoding = server_encoding && encoding && !equal_nocase(server_encoding->value, encoding->value);
+    const auto same = [&](const parameter &there, const parameter &wanted) {
+        // The same bytes under another encoding are another value.
+        return there.value == wanted.value && there.confirmed && !(new_encoding && !plain_ascii(wanted.value));
+    };
 
     std::string rest;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        if (i == encoding || i == strings || !both(i)) continue;
-        // The same bytes under another encoding are another value.
-        const bool recoded = new_encoding && !plain_ascii(client.value(i));
-        // Only application_name and its like tell case apart in what they show; compare bytes, and pay a SET at most
-        // once: afterwards both sides hold the server's own form.
-        if (server.value(i) == client.value(i) && !recoded) continue;
-        append_set(rest, names[i], client.value(i));
-        change.changed |= std::uint64_t{1} << i;
-        change.confirmed = change.confirmed && client.confirmed(i);
-    }
-    const bool server_conforms = !server.known(strings) || server.value(strings) == "on";
-    const bool client_conforms = !client.known(strings) || equal_nocase(client.value(strings), "on");
-    const bool new_strings = both(strings) && server_conforms != client_conforms;
+    match(server, client, [&](const parameter *there, const parameter *wanted) {
+        if (is_special((there != nullptr ? there : wanted)->name)) return;
+        if (wanted == nullptr) {
+            // Another client's wish, or one that this client never heard of: as the server has it by itself.
+            const bool changed = !there->reported || there->value != basis.values.value(there->name);
+            if (changed && !is_fixed(there->name)) append_put_back(rest, basis, there->name);
+        } else if (there == nullptr) {
+            if (!wanted->reported) set(rest, *wanted, false);
+        } else if (is_fixed(wanted->name) && wanted->confirmed) {
+            return;
+        } else if (!same(*there, *wanted)) {
+            // Compared by bytes: a value that is spelled in another way is set once; then both have the server's form.
+            set(rest, *wanted, true);
+        }
+    });
 
-    const auto set_alone = [&](std::size_t i, std::string_view value) {
-        append_set(change.queries.emplace_back(), names[i], value);
-    };
+    // Who the session is: what comes before must not depend on it, so it is taken back first and set last.
+    const auto server_role = server.find(role_name), role = client.find(role_name);
+    const auto own_user = basis.values.value(user_name);
+    const auto server_user = server.find(user_name), user = client.find(user_name);
+    const bool other_user = server_user && server_user->value != own_user;
+    const bool wants_user = user && user->value != own_user;
+    const bool new_identity = (role ? !server_role || !same(*server_role, *role) : server_role.has_value()) ||
+                              (server_user && user && !same(*server_user, *user));
+    if (new_identity || ((other_user || server_role) && !rest.empty())) {
+        std::string before;
+        if (other_user) append_set(before, user_name, own_user);
+        if (server_role) append_put_back(before, basis, role_name);
+        rest.insert(0, before);
+        if (wants_user) set(rest, *user, true);
+        if (role) set(rest, *role, server_role.has_value());
+        change.await = true;
+    }
+
+    const auto server_strings = server.find(strings_name), strings = client.find(strings_name);
+    const bool server_conforms = !server_strings || server_strings->value == "on";
+    const bool client_conforms = !strings || equal_nocase(strings->value, "on");
+    const bool new_strings = server_strings && strings && server_conforms != client_conforms;
     // A query is read as a whole before any of it runs: what changes how text is read goes ahead in queries of its own.
-    if ((!rest.empty() || new_encoding) && !server_conforms) set_alone(strings, "on");
-    if (new_encoding) {
-        set_alone(encoding, client.value(encoding));
-        change.changed |= std::uint64_t{1} << encoding;
-        change.confirmed = change.confirmed && client.confirmed(encoding);
-    }
+    if ((!rest.empty() || new_encoding) && !server_conforms)
+        append_set(change.queries.emplace_back(), strings_name, "on");
+    if (new_encoding) set(change.queries.emplace_back(), *encoding, true);
     // Last, since what comes before it is quoted for "on". A server that was off and shall stay off is put back.
-    if (new_strings || (!change.queries.empty() && !server_conforms && !client_conforms)) {
-        append_set(rest, names[strings], client.known(strings) ? client.value(strings) : server.value(strings));
-        change.changed |= std::uint64_t{1} << strings;
-        change.confirmed = change.confirmed && (client.confirmed(strings) || !client.known(strings));
-    }
+    if (new_strings || (!change.queries.empty() && !server_conforms && !client_conforms))
+        set(rest, strings ? *strings : *server_strings, true);
     if (!rest.empty()) change.queries.push_back(std::move(rest));
+
+    if (change.queries.empty()) return change;
+    for (const auto it : server)
+        if (!it.reported && is_timeout(it.name)) change.await = true;
     return change;
 }
 

@@ -1,81 +1,107 @@
 // The session parameters that follow a client from server to server: what each side has, and the SQL that makes a
-// server's session equal to a client's. Source: PostgreSQL manual, ParameterStatus; PgBouncer documentation,
-// track_extra_parameters. It learns values only from startup packets and ParameterStatus, never from SQL text.
+// server's session equal to a client's. A set holds all that the server reports, and what clients asked for at startup
+// beside that. It learns values only from startup packets and ParameterStatus, never from SQL text. Sources: PostgreSQL
+// manual, "Asynchronous Operations" (ParameterStatus) and SET; PgBouncer documentation, track_extra_parameters.
 // A set is immutable once shared; any thread may read it.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/text.hpp"
+
 namespace pgsluice::core {
 
-/// The tracked names, in the order in which a welcome tells them. At most 64.
-class tracked_names {
-public:
-    static constexpr std::size_t limit = 64;
-    static constexpr int none = -1;
-    // Places of the two that decide how other values are quoted.
-    static constexpr int client_encoding = 1;
-    static constexpr int standard_conforming_strings = 3;
-    static constexpr std::size_t application_name = 4;
+/// One parameter of a session; the texts live as long as the set it was read from.
+struct parameter {
+    std::string_view name;   ///< as a server spells it, or as the client does when no server reports it
+    std::string_view value;  ///< in the set's client_encoding
+    bool reported = false;   ///< servers report it; else its value is known from what was asked for alone
+    /// A server has reported the value, or accepted it. In a server's set: false means that the session may have this
+    /// value, its own or yet another (only where not reported).
+    bool confirmed = false;
 
-    /// DateStyle, client_encoding, TimeZone, standard_conforming_strings, application_name, then `extra`.
-    explicit tracked_names(const std::vector<std::string> &extra);
-
-    /// Place of `name`, compared without case; `none` when it is not tracked.
-    int find(std::string_view name) const;
-    std::size_t size() const { return names_.size(); }
-    const std::string &operator[](std::size_t index) const { return names_[index]; }
-
-private:
-    std::vector<std::string> names_;
+    bool operator==(const parameter &) const = default;
 };
 
-/// Values by place. Unknown ones are not replayed. "Confirmed" = in the form in which a server reported it.
+/// Parameters by name, compared without case. One block of memory, since there may be one for each client.
 class parameter_set {
 public:
-    explicit parameter_set(std::size_t size) : values_(size) {}
+    /// Goes over all in the order of their names.
+    class iterator {
+    public:
+        explicit iterator(const char *at) : at_(at) {}
+        parameter operator*() const;
+        iterator &operator++();
+        bool operator==(const iterator &) const = default;
 
-    bool known(std::size_t i) const { return (known_ >> i & 1) != 0; }
-    bool confirmed(std::size_t i) const { return (confirmed_ >> i & 1) != 0; }
-    const std::string &value(std::size_t i) const { return values_[i]; }
-    std::size_t size() const { return values_.size(); }
+    private:
+        friend class parameter_set;
+        const char *at_;
+    };
+    iterator begin() const { return iterator(bytes_.data()); }
+    iterator end() const { return iterator(bytes_.data() + bytes_.size()); }
 
-    void ask(std::size_t i, std::string_view value) {
-        values_[i] = value;
-        known_ |= std::uint64_t{1} << i;
-        confirmed_ &= ~(std::uint64_t{1} << i);
-    }
-    void report(std::size_t i, std::string_view value) {
-        values_[i] = value;
-        known_ |= std::uint64_t{1} << i;
-        confirmed_ |= std::uint64_t{1} << i;
-    }
+    std::optional<parameter> find(std::string_view name) const;
+    /// "" when there is none of that name.
+    std::string_view value(std::string_view name) const;
+    /// Adds it, or takes the place of the one of that name. Its texts must not be of this set.
+    void put(const parameter &);
+    void erase(std::string_view name);
+    bool empty() const { return bytes_.empty(); }
+    std::size_t size_bytes() const { return bytes_.size(); }
     bool operator==(const parameter_set &) const = default;
 
 private:
-    std::vector<std::string> values_;
-    std::uint64_t known_ = 0;
-    std::uint64_t confirmed_ = 0;
+    void replace(std::string_view name, std::string_view record);
+
+    std::string bytes_;  ///< records: flags, length of the name, length of the value, name, value
 };
 
 using shared_parameters = std::shared_ptr<const parameter_set>;
+
+/// Calls f(of a or null, of b or null) for each name that is in either.
+template <class F>
+void match(const parameter_set &a, const parameter_set &b, F &&f) {
+    auto x = a.begin(), y = b.begin();
+    while (x != a.end() || y != b.end()) {
+        std::optional<parameter> in_a, in_b;
+        if (x != a.end()) in_a = *x;
+        if (y != b.end()) in_b = *y;
+        const int order = !in_a ? 1 : !in_b ? -1 : base::compare_nocase(in_a->name, in_b->name);
+        f(order <= 0 ? &*in_a : nullptr, order >= 0 ? &*in_b : nullptr);
+        if (order <= 0) ++x;
+        if (order >= 0) ++y;
+    }
+}
+
+/// All values that can change what the text of a statement means are equal: all but application_name.
+bool same_meaning(const parameter_set &, const parameter_set &);
+
+/// Reported, and not to be set by anybody: server_version and its like. Told to clients, never replayed.
+bool is_fixed(std::string_view name);
 
 /// What makes a server's session equal to a client's.
 struct parameter_change {
     /// Simple queries, to be sent in this order; empty when nothing differs. Those before the last make the server read
     /// the last one right: they set standard_conforming_strings and client_encoding.
     std::vector<std::string> queries;
-    std::uint64_t changed = 0;  ///< bit i: parameter i is set by them
-    bool confirmed = true;      ///< every value set is one that a server has reported before
+    /// They might fail, so nothing of the client's may be sent before they are answered.
+    bool await = false;
 };
 
-/// All values that can change what a statement's text means are equal: all but application_name.
-bool same_meaning(const parameter_set &, const parameter_set &);
+/// What a server's session is without any client's wishes.
+struct session_basis {
+    const parameter_set &values;  ///< as reported when it had no client
+    /// connect_query may have set what RESET would not bring back: the value is kept beside, in the session itself,
+    /// before it is changed.
+    bool keep_values;
+};
 
-parameter_change change_parameters(const tracked_names &, const parameter_set &server, const parameter_set &client);
+parameter_change change_parameters(const session_basis &, const parameter_set &server, const parameter_set &client);
 
 }  // namespace pgsluice::core

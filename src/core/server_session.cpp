@@ -5,6 +5,7 @@
 
 #include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
+#include "base/text.hpp"
 #include "core/client_session.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
@@ -21,6 +22,9 @@ namespace {
 
 /// Bodies that must be whole before we look at them are refused beyond this; PostgreSQL's are far smaller.
 constexpr std::uint32_t inspected_max_bytes = 1 << 20;
+/// Parameters that a server may report; PostgreSQL's are below 1 KiB.
+constexpr std::size_t parameters_max_bytes = 1 << 18;
+constexpr std::uint8_t adapt_tries_max = 10;
 
 /// What is looked into beyond its type, so that it must be whole. Longer errors are never about a statement's name.
 bool is_inspected(const wire::frame &message) {
@@ -69,15 +73,13 @@ struct server_login {
     std::optional<auth::scram_client> scram;
     bool scram_proved = false;
     bool authenticated = false;
-    std::vector<std::pair<std::string, std::string>> fixed;
 };
 
-server_session::server_session(std::shared_ptr<const config::pool_settings> settings,
-                               std::shared_ptr<const tracked_names> names, server_secret secret, std::string nonce)
+server_session::server_session(std::shared_ptr<const config::pool_settings> settings, server_secret secret,
+                               std::string nonce)
     : settings_(std::move(settings)),
-      names_(std::move(names)),
       login_(std::make_unique<server_login>()),
-      parameters_(std::make_shared<const parameter_set>(names_->size())) {
+      parameters_(std::make_shared<const parameter_set>()) {
     login_->secret = std::move(secret);
     login_->nonce = std::move(nonce);
 }
@@ -141,7 +143,8 @@ void server_session::see_what_is_next(effects &fx) {
     go_on_leaving(fx);
     see_to_due_cancel(fx);
     // A client that may go on now is about to send: that was what its server had been made ready for.
-    const bool awaited = fx.client == client_next::resume;
+    // One that is to leave takes its server along until it has left.
+    const bool awaited = fx.client == client_next::resume || fx.client == client_next::close;
     if (fx.server == server_next::none && !awaited && releasable()) fx.server = server_next::release;
 }
 
@@ -164,7 +167,8 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
             on_login(message, fx);
             break;
         case server_state::idle:
-            if (message.type == backend::parameter_status) record_parameter(message.body);
+            if (message.type == backend::parameter_status && !record_parameter(message.body))
+                lose("broken ParameterStatus packet", fx);
             break;
         case server_state::tested:
         case server_state::active:
@@ -198,14 +202,9 @@ void server_session::on_login(const wire::frame &message, effects &fx) {
         case backend::authentication:
             on_authentication(message, fx);
             break;
-        case backend::parameter_status: {
-            const auto name = in.cstring();
-            const auto value = in.cstring();
-            if (!in.done()) return fail_login("broken ParameterStatus packet", "08P01", false, fx);
-            if (names_->find(name) == tracked_names::none) login_->fixed.emplace_back(name, value);
-            record_parameter(message.body);
+        case backend::parameter_status:
+            if (!record_parameter(message.body)) return fail_login("broken ParameterStatus packet", "08P01", false, fx);
             break;
-        }
         case backend::backend_key_data: {
             const auto pid = in.u32();
             if (!in.ok() || in.rest().empty() || in.rest().size() > 256) {
@@ -241,10 +240,9 @@ void server_session::on_login(const wire::frame &message, effects &fx) {
 
 void server_session::login_over(effects &fx) {
     errand_ = errand::none;
-    auto greeting = std::make_shared<welcome>();
-    greeting->fixed = std::move(login_->fixed);
-    greeting->tracked = parameters_;
-    greeting_ = std::move(greeting);
+    errand_queries_ = 0;
+    greeting_ = std::make_shared<const welcome>(welcome{parameters_});
+    settled_ = parameters_;
     login_.reset();
     enter(server_state::idle);
     fx.server = server_next::logged_in;
@@ -338,17 +336,51 @@ void server_session::lose(std::string_view why, effects &fx) {
     enter(server_state::closing);
 }
 
-void server_session::record_parameter(std::string_view body) {
+/// False: it is broken, or too much.
+bool server_session::record_parameter(std::string_view body) {
     wire::reader in(body);
     const auto name = in.cstring();
     const auto value = in.cstring();
-    const int place = in.done() ? names_->find(name) : tracked_names::none;
-    if (place == tracked_names::none) return;
-    const auto i = static_cast<std::size_t>(place);
-    if (parameters_->known(i) && parameters_->confirmed(i) && parameters_->value(i) == value) return;
-    auto fresh = std::make_shared<parameter_set>(*parameters_);
-    fresh->report(i, value);
-    parameters_ = std::move(fresh);
+    if (!in.done() || name.empty()) return false;
+    const auto with = [&](const parameter_set &before) {
+        auto fresh = std::make_shared<parameter_set>(before);
+        fresh->put({.name = name, .value = value, .reported = true, .confirmed = true});
+        return fresh;
+    };
+    const auto known = parameters_->find(name);
+    if (known && known->reported && known->value == value) return true;
+    parameters_ = with(*parameters_);
+    const bool own_doing = state_ == server_state::idle || state_ == server_state::tested;
+    // Reported without a client it is the server's own doing, and so is a promotion at any time.
+    if (greeting_ && (own_doing || base::equal_nocase(name, "in_hot_standby"))) {
+        greeting_ = news_ = std::make_shared<const welcome>(welcome{with(*greeting_->parameters)});
+    }
+    return parameters_->size_bytes() <= parameters_max_bytes;
+}
+
+/// SQL of the client's may have changed what is not reported: RESET ALL takes back what we have set. Functions can do
+/// it too, and are not seen.
+void server_session::note_command(std::string_view tag) {
+    if (tag.starts_with("SET") || tag.starts_with("RESET") || tag.starts_with("DISCARD")) doubt_unreported();
+}
+
+void server_session::doubt_unreported() {
+    std::shared_ptr<parameter_set> fresh;
+    for (const auto it : *parameters_) {
+        if (it.reported || !it.confirmed) continue;
+        if (!fresh) fresh = std::make_shared<parameter_set>(*parameters_);
+        fresh->put({.name = it.name, .value = it.value});
+    }
+    if (fresh) parameters_ = std::move(fresh);
+}
+
+bool server_session::same_identity() const {
+    if (parameters_ == settled_) return true;
+    const auto as_in = [&](const parameter_set &other) {
+        return parameters_->value("session_authorization") == other.value("session_authorization") &&
+               parameters_->value("is_superuser") == other.value("is_superuser");
+    };
+    return as_in(*greeting_->parameters) || as_in(*settled_);
 }
 
 void server_session::link(client_session &client) {
@@ -374,6 +406,17 @@ void server_session::run(errand what, std::string_view sql, effects &fx) {
     if (state_ == server_state::idle) enter(server_state::tested);
 }
 
+adaptation server_session::adapt(shared_parameters wanted, effects &fx) {
+    const session_basis basis{.values = *greeting_->parameters, .keep_values = !settings_->connect_query.empty()};
+    const auto change = change_parameters(basis, *parameters_, *wanted);
+    if (change.queries.empty()) return adaptation::none;
+    wanted_ = std::move(wanted);
+    refusal_.clear();
+    last_query_failed_ = false;
+    for (const auto &sql : change.queries) run(errand::parameters, sql, fx);
+    return change.await ? adaptation::awaited : adaptation::on_its_way;
+}
+
 bool server_session::clean() const {
     using base::seeded;
     if (seeded(base::bug::release_at_first_ready) && status_ == backend::status_idle) return true;
@@ -390,19 +433,15 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     const bool ours = owed_.next_asker() == asker::pooler || client_ == nullptr;
     if (may_come_any_time(message.type)) {
         if (message.type == backend::parameter_status) {
-            wire::reader in(message.body);
-            const auto name = in.cstring();
-            in.cstring();
-            if (!in.done()) return lose("broken ParameterStatus packet", fx);
             const auto before = parameters_;
-            record_parameter(message.body);
-            if (owed_.next_asker() == asker::client && !same_meaning(*before, *parameters_)) {
+            if (!record_parameter(message.body)) return lose("broken ParameterStatus packet", fx);
+            if (errand_ != errand::parameters && !same_meaning(*before, *parameters_)) {
                 statements_.meaning_changed(rounds_);
                 forget_unnamed();
             }
-            const bool tracked = names_->find(name) != tracked_names::none;
-            body_forward_ = client_ != nullptr && !(ours && tracked);
-            if (client_ != nullptr && tracked && !ours) client_->on_parameter_report(*parameters_, name);
+            // What our own queries made of the client's parameters it is told when they are over.
+            body_forward_ = client_ != nullptr && errand_ == errand::none;
+            if (body_forward_) client_->on_parameter_report(before, parameters_);
         } else if (message.type == backend::notice_response) {
             body_forward_ = !ours;
         } else {
@@ -423,8 +462,11 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
         retry_.clear();
     }
     give_held(fx);
-    if (is_error && to == fate::swallow) errand_failed_ = true;
-    if (message.type == backend::command_complete && ends_all_statements(message.body)) on_all_deallocated(to);
+    if (is_error && to == fate::swallow) on_errand_error(message.body);
+    if (message.type == backend::command_complete) {
+        if (ends_all_statements(message.body)) on_all_deallocated(to);
+        if (to == fate::to_client) note_command(message.body);
+    }
     if (message.type == backend::ready_for_query && !on_ready(message.body_bytes == 1 ? message.body[0] : '?', to, fx))
         return;
     if (client_ == nullptr) return;
@@ -448,6 +490,19 @@ bool server_session::on_error(std::string_view body, effects &fx) {
     retry_.clear();
     error_last_ = true;
     return true;
+}
+
+void server_session::on_errand_error(std::string_view body) {
+    errand_failed_ = true;
+    last_query_failed_ = errand_queries_ == 1;
+    if (errand_ != errand::parameters || !refusal_.empty()) return;
+    if (const auto fields = wire::parse_error_fields(body)) {
+        error_.sqlstate = fields->sqlstate;
+        wire::append_error_response(refusal_,
+                                    {"FATAL", fields->sqlstate, fields->message, fields->detail, fields->hint});
+    } else {
+        append_refusal(refusal_, refusal::invalid_server_parameter);
+    }
 }
 
 /// False: the client does not get it.
@@ -484,24 +539,61 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     return true;
 }
 
+void server_session::on_adapt_failed(effects &fx) {
+    if (client_ == nullptr) return;  // it is not kept
+    // The statement_timeout of an earlier client may have struck: not this client's fault.
+    if (error_.sqlstate == "57014" && client_->state() == client_state::preparing && status_ == backend::status_idle &&
+        ++adapt_tries_ < adapt_tries_max) {
+        if (adapt(wanted_, fx) != adaptation::none) return;
+    }
+    // While it had to wait the client has sent nothing. Had an earlier client's wishes been there to be taken back, the
+    // error may be about those, and would meet the next client too.
+    bool clean_slate = same_identity();
+    for (const auto it : *parameters_) clean_slate = clean_slate && it.reported;
+    const bool whole = client_->state() == client_state::preparing && status_ == backend::status_idle &&
+                       last_query_failed_ && clean_slate;
+    client_->on_parameters_refused(refusal_, fx);
+    if (!whole) lose("invalid server parameter", fx);
+}
+
+/// The queries that were to make the session equal to the client's are answered.
+void server_session::on_adapted(effects &fx) {
+    if (errand_failed_) return on_adapt_failed(fx);
+    adapt_tries_ = 0;
+    const auto &wanted = *wanted_;
+    auto fresh = std::make_shared<parameter_set>();
+    match(*parameters_, wanted, [&](const parameter *here, const parameter *asked) {
+        if (here != nullptr && here->reported) {
+            fresh->put(*here);
+        } else if (asked != nullptr && !asked->reported) {
+            fresh->put({.name = asked->name, .value = asked->value, .confirmed = true});
+        }
+    });
+    parameters_ = *fresh == wanted ? wanted_ : std::move(fresh);
+    settled_ = parameters_;
+    const auto &own = *greeting_->parameters;
+    const auto user = wanted.find("session_authorization");
+    const bool own_user = (!user || user->value == own.value(user->name)) && !wanted.find("role");
+    if ((user && parameters_->value(user->name) != user->value) ||
+        (own_user && parameters_->value("is_superuser") != own.value("is_superuser"))) {
+        return lose("session user is not the one that was set", fx);
+    }
+    if (client_ != nullptr) client_->on_parameters_applied(*this, fx);
+}
+
 void server_session::on_errand_over(effects &fx) {
     const errand was = errand_;
     errand_ = errand::none;
     switch (was) {
         case errand::parameters:
-            if (client_ == nullptr) return;
-            if (errand_failed_) {
-                fx.to_client.make([](std::string &out) { append_refusal(out, refusal::invalid_server_parameter); });
-                fx.client = client_next::close;
-                return lose("invalid server parameter", fx);
-            }
-            client_->on_parameters_applied(*this, fx);
+            on_adapted(fx);
             break;
         case errand::check:
         case errand::reset:
             if (errand_failed_ || status_ != backend::status_idle) {
                 return lose(was == errand::reset ? "reset query failed" : "test query failed", fx);
             }
+            if (was == errand::reset) doubt_unreported();
             enter(server_state::idle);
             fx.server = server_next::errand_done;
             break;

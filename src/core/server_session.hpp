@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "auth/scram.hpp"
 #include "auth/userlist.hpp"
@@ -58,6 +59,13 @@ enum class cancel_answer : std::uint8_t {
     wait,     ///< one is under way, or will be when the pooler's own errand is over
 };
 
+/// How far a server's session is from that of the client that got it.
+enum class adaptation : std::uint8_t {
+    none,        ///< they are equal
+    on_its_way,  ///< what makes it equal has been sent; requests may follow at once
+    awaited,     ///< the server may refuse it: nothing may be sent before its answer
+};
+
 /// A server's BackendKeyData: what cancels its query.
 struct backend_key {
     std::uint32_t pid = 0;
@@ -75,8 +83,7 @@ struct login_error {
 class server_session {
 public:
     /// `nonce`: auth::scram_nonce_bytes random bytes for the login.
-    server_session(std::shared_ptr<const config::pool_settings>, std::shared_ptr<const tracked_names>, server_secret,
-                   std::string nonce);
+    server_session(std::shared_ptr<const config::pool_settings>, server_secret, std::string nonce);
 
     /// The transport is there: the startup packet goes out.
     void on_connected(effects &);
@@ -88,8 +95,11 @@ public:
     void unlink();
     client_session *client() const { return client_; }
 
-    /// Runs `sql` for the pooler: check and reset on an idle server, parameters ahead of the linked client's requests.
+    /// Runs `sql` for the pooler: check and reset, on a server without a client.
     void run(errand, std::string_view sql, effects &);
+    /// Makes this session equal to the linked client's, ahead of its requests. The client's machine is told by
+    /// on_parameters_applied() when it was not so already.
+    adaptation adapt(shared_parameters wanted, effects &);
     /// The linked client's machine is about to send a request, or part of a message.
     owed_replies &owed() { return owed_; }
     const owed_replies &owed() const { return owed_; }
@@ -179,6 +189,11 @@ public:
     const shared_parameters &parameters() const { return parameters_; }
     const login_error &error() const { return error_; }
     const shared_welcome &greeting() const { return greeting_; }
+    /// The greeting, when it has changed since this was last asked (a default of the server's, a promotion).
+    shared_welcome take_news() { return std::exchange(news_, nullptr); }
+    /// It acts for the user that it acted for when it came; or for the one that its last client asked for at startup,
+    /// and then the next client waits until that is taken back. Otherwise it must not go to another.
+    bool same_identity() const;
     const config::pool_settings &settings() const { return *settings_; }
     /// The server's key for cancel requests; none when it sent no BackendKeyData.
     const std::optional<backend_key> &key() const { return key_; }
@@ -222,7 +237,12 @@ private:
     bool begin_retry(effects &);
     bool retrying() const { return retry_.now() == batch_retry::state::failed; }
     void retry(effects &);
-    void record_parameter(std::string_view body);
+    bool record_parameter(std::string_view body);
+    void note_command(std::string_view tag);
+    void doubt_unreported();
+    void on_adapted(effects &);
+    void on_adapt_failed(effects &);
+    void on_errand_error(std::string_view body);
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
     void lose(std::string_view why, effects &);
     void login_over(effects &);
@@ -234,11 +254,13 @@ private:
     void see_what_is_next(effects &);
 
     std::shared_ptr<const config::pool_settings> settings_;
-    std::shared_ptr<const tracked_names> names_;
     std::unique_ptr<struct server_login> login_;  ///< until logged in
     owed_replies owed_;
     shared_parameters parameters_;
-    shared_welcome greeting_;
+    shared_parameters wanted_;   ///< of the client to which it was last made equal
+    shared_parameters settled_;  ///< parameters_ when it logged in, or was last made equal to a client's
+    shared_welcome greeting_, news_;
+    std::string refusal_;  ///< the ErrorResponse for the client whose parameters the server refused
     client_session *client_ = nullptr;
     login_error error_;
     std::optional<auth::scram_derived> derived_;
@@ -262,8 +284,10 @@ private:
     bool body_forward_ = false;
     server_state state_ = server_state::connecting;
     errand errand_ = errand::none;
+    std::uint8_t adapt_tries_ = 0;     ///< of what a timeout has struck
     std::uint8_t errand_queries_ = 0;  ///< of the errand, still to be answered
     bool errand_failed_ = false;
+    bool last_query_failed_ = false;  ///< of the errand's: it holds all that is not reported, so none of that is set
     char status_ = 'I';
     bool upload_open_ = false;     ///< the client's message is only partly sent
     bool frame_open_ = false;      ///< part of a server's message is in the driver's buffer

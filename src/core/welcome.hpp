@@ -1,21 +1,17 @@
-// What the first server of a pool told at login, kept so that clients can be welcomed without one.
+// What a server of a pool told at login, kept so that clients can be welcomed without one.
 // Immutable once shared; any thread may read it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "core/parameters.hpp"
 
 namespace pgsluice::core {
 
 struct welcome {
-    /// Parameters that do not follow clients, in the server's order.
-    std::vector<std::pair<std::string, std::string>> fixed;
-    /// The defaults of those that do.
-    shared_parameters tracked;
+    /// As a server has them by itself.
+    shared_parameters parameters;
 };
 
 using shared_welcome = std::shared_ptr<const welcome>;

@@ -69,7 +69,6 @@ int process::run() {
     shared_ = std::make_unique<shared>(context_, settings_, count);
     core::environment env;
     env.settings = settings_;
-    env.names = std::make_shared<const core::tracked_names>(settings_->global.track_extra_parameters);
     env.mock_key = salt_key_;
     for (std::uint32_t i = 0; i < count; ++i) shared_->workers.push_back(std::make_unique<worker>(i, *shared_, env));
     // Signals are for this thread; workers inherit a mask without them.

@@ -16,7 +16,7 @@ server::server(worker &owner, const core::order &order)
     : worker_(owner),
       seat_(static_cast<core::server_seat *>(order.seat)),
       id_(order.server),
-      session_(std::make_unique<core::server_session>(order.connect->settings, owner.env().names, order.connect->secret,
+      session_(std::make_unique<core::server_session>(order.connect->settings, order.connect->secret,
                                                       owner.env().random->bytes(auth::scram_nonce_bytes))),
       connect_(order.connect),
       since_(owner.now()) {
@@ -134,6 +134,10 @@ void server::feed(std::string_view bytes) {
     auto &effects = *lease;
     const auto *const linked = client_;
     const auto used = session_->on_bytes(bytes, effects);
+    if (auto news = session_->take_news()) {
+        worker_.all().with_ledger(
+            [&](core::ledger &ledger, core::orders &) { ledger.renew_greeting(*seat_, std::move(news)); });
+    }
     if (client_ != nullptr) client_->progress(effects);
     send_now(effects);
     if (closed_ || draining_) return;
@@ -191,7 +195,9 @@ void server::act(core::effects &effects) {
             }
             return lose(effects.why);
     }
-    if (next == core::client_next::resume && client_ != nullptr) client_->pump();
+    if (client_ == nullptr) return;
+    if (next == core::client_next::resume) client_->pump();
+    if (next == core::client_next::close) client_->close_after(effects);
 }
 
 /// The proof holds: the server goes to the next client, or into the pool.
@@ -207,9 +213,13 @@ void server::release() {
             return former->pump();
         }
     }
-    const auto next = worker_.all().with_ledger(
-        [&](core::ledger &ledger, core::orders &orders) { return ledger.give_back(*seat_, worker_.now(), orders); });
-    hand_on(next);
+    if (session_->same_identity()) {
+        hand_on(worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
+            return ledger.give_back(*seat_, worker_.now(), orders);
+        }));
+    } else {
+        lose("session user changed");
+    }
     if (former != nullptr) former->pump();  // after the ones that waited longer
 }
 

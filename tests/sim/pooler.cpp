@@ -251,7 +251,7 @@ server_driver::server_driver(pooler &owner, const core::order &order)
       worker_(order.worker),
       seat_(static_cast<core::server_seat *>(order.seat)),
       id_(order.server),
-      session_(std::make_unique<core::server_session>(order.connect->settings, owner.env.names, order.connect->secret,
+      session_(std::make_unique<core::server_session>(order.connect->settings, order.connect->secret,
                                                       owner.bytes(auth::scram_nonce_bytes))),
       out_(end->link) {
     seat_->owner = this;
@@ -318,6 +318,10 @@ void server_driver::feed() {
     const std::string bytes = in_;
     const auto *const linked = client_;
     const auto used = session_->on_bytes(bytes, fx);
+    if (auto news = session_->take_news()) {
+        pooler_.with_ledger(
+            [&](core::ledger &ledger, core::orders &) { ledger.renew_greeting(*seat_, std::move(news)); });
+    }
     if (client_ != nullptr) client_->session().on_progress(pooler_.now, fx);
     if (!deliver(fx)) return;
     if (client_ != nullptr) client_->deliver(fx);
@@ -356,7 +360,9 @@ void server_driver::act(core::effects &fx) {
             }
             return lose();
     }
-    if (next == client_next::resume && client_ != nullptr) client_->pump();
+    if (client_ == nullptr) return;
+    if (next == client_next::resume) client_->pump();
+    if (next == client_next::close) client_->close();
 }
 
 void server_driver::release() {
@@ -374,8 +380,12 @@ void server_driver::release() {
             return former->pump();
         }
     }
-    hand_on(pooler_.with_ledger(
-        [&](core::ledger &ledger, core::orders &orders) { return ledger.give_back(*seat_, pooler_.now, orders); }));
+    if (session_->same_identity()) {
+        hand_on(pooler_.with_ledger(
+            [&](core::ledger &ledger, core::orders &orders) { return ledger.give_back(*seat_, pooler_.now, orders); }));
+    } else {
+        lose();
+    }
     if (former != nullptr) former->pump();
 }
 
@@ -532,7 +542,6 @@ void server_driver::finish() {
 pooler::pooler(std::shared_ptr<const config::settings> settings, std::uint32_t count, dice &chance)
     : ledger(settings, count), luck(chance), workers(count), queues_(count * count) {
     env.settings = settings;
-    env.names = std::make_shared<core::tracked_names>(settings->global.track_extra_parameters);
     env.random = this;
     env.statements = &statements;
     env.mock_key = "mock";

@@ -85,8 +85,9 @@ def stop_process(process, sig=signal.SIGTERM, seconds=10):
 class Postgres:
     """One server; listens on 127.0.0.1:port (SCRAM) and in socket_directory (trust; the directory is private)."""
 
-    def __init__(self, conf=None, hba=None, port=None):
-        """conf: settings on top of the ones below. hba: lines of pg_hba.conf that replace those for TCP."""
+    def __init__(self, conf=None, hba=None, port=None, primary=None):
+        """conf: settings on top of the ones below. hba: lines of pg_hba.conf that replace those for TCP. primary: a
+        running Postgres of which this one becomes a hot standby; its wal_level must be replica."""
         self.bin = bin_directory()
         self.host = "127.0.0.1"
         self.port = port or free_port()
@@ -96,14 +97,19 @@ class Postgres:
         self.socket_directory = self.directory
         self.log = os.path.join(self.directory, "log")
         try:
-            self._initdb(conf or {}, hba)
+            self._initdb(conf or {}, hba, primary)
         except BaseException:
             self.remove()
             raise
 
-    def _initdb(self, conf, hba):
-        self._run([os.path.join(self.bin, "initdb"), "--no-sync", "--username=postgres", "--encoding=UTF8", "--locale=C",
-                   "--auth-local=trust", "--auth-host=scram-sha-256", "--pgdata=" + self.data])
+    def _initdb(self, conf, hba, primary):
+        if primary is None:
+            self._run([os.path.join(self.bin, "initdb"), "--no-sync", "--username=postgres", "--encoding=UTF8",
+                       "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256", "--pgdata=" + self.data])
+        else:
+            self._run([os.path.join(self.bin, "pg_basebackup"), "--no-sync", "--checkpoint=fast", "--username=postgres",
+                       "--host=" + primary.socket_directory, "--port=%d" % primary.port, "--pgdata=" + self.data,
+                       "--write-recovery-conf"])
         settings = {
             "listen_addresses": self.host, "port": self.port, "unix_socket_directories": self.socket_directory,
             "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB",

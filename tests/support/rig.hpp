@@ -74,11 +74,9 @@ struct world {
     }
     config::client_limits limits;
     base::duration query_wait_notify{0};
-    std::vector<std::string> extra{"IntervalStyle"};
 
     void build() {
         env.settings = std::make_shared<config::settings>(settings);
-        env.names = std::make_shared<core::tracked_names>(extra);
         env.statements = &statements;
         env.random = &random;
         env.mock_key = "mock";
@@ -99,7 +97,7 @@ struct world {
     }
     std::unique_ptr<core::server_session> new_server(core::server_secret secret = {}) {
         if (secret.user.empty()) secret.user = pool.user;
-        return std::make_unique<core::server_session>(shared_pool, env.names, std::move(secret),
+        return std::make_unique<core::server_session>(shared_pool, std::move(secret),
                                                       random.bytes(auth::scram_nonce_bytes));
     }
     /// Logged in without a password.
@@ -123,6 +121,12 @@ public:
     }
     void add_server(std::unique_ptr<core::server_session> it) { idle_.push_back(std::move(it)); }
 
+    /// The server that was last in use.
+    std::unique_ptr<core::server_session> take_idle() {
+        auto it = std::move(idle_.front());
+        idle_.pop_front();
+        return it;
+    }
     /// The next grant gives another server than the last.
     void rotate() {
         idle_.push_back(std::move(idle_.front()));
@@ -307,8 +311,9 @@ private:
         released_unclean = released_unclean || !server_->clean();
         server_->unlink();
         client_->on_released(world_.now);
-        idle_.push_front(std::move(server_));
         ++releases;
+        if (!server_->same_identity()) return lose(true);
+        idle_.push_front(std::move(server_));
     }
     void lose(bool client_knows) {
         const bool mid = server_->relaying_message() || server_->said_last_words();

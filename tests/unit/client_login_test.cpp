@@ -65,12 +65,6 @@ TEST(client_startup, refusals) {
         {startup({{"user", std::string(128, 'u')}}), refused(refusal::user_too_long)},
         {startup({{"user", "u"}, {"database", std::string(64, 'd')}}), refused(refusal::database_too_long)},
         {startup({{"user", std::string(64, 'u')}}), refused(refusal::database_too_long)},
-        {startup({{"user", "u"}, {"extra_float_digits", "2"}}),
-         refused(refusal::unsupported_parameter, "extra_float_digits")},
-        {startup({{"user", "u"}, {"options", "-c extra_float_digits=2"}}),
-         refused(refusal::unsupported_option_parameter, "extra_float_digits")},
-        {startup({{"user", "u"}, {"options", "--search-path=x"}}),
-         refused(refusal::unsupported_option_parameter, "search_path")},
         {startup({{"user", "u"}, {"options", "-d x"}}), refused(refusal::bad_options)},
         {startup({{"user", "u"}, {"options", "nonsense"}}), refused(refusal::bad_options)},
         {startup({{"user", "u"}, {"replication", "database"}}), refused(refusal::replication_unsupported)},
@@ -107,6 +101,40 @@ TEST(client_startup, parameters_that_are_ignored) {
           pairs{{"user", "u"}, {"options", "nonsense"}}, pairs{{"user", "u"}, {"options", "-c extra_float_digits=2"}},
           pairs{{"user", "u"}, {"replication", "off"}}, pairs{{"user", "u"}, {"replication", "false"}}}) {
         EXPECT_TRUE(welcomed(answer_to(around, startup(it))));
+    }
+}
+
+TEST(client_startup, what_is_asked_for_and_what_is_dropped) {
+    using list = std::vector<std::pair<std::string, std::string>>;
+    const struct {
+        std::vector<std::string> ignored;
+        pairs given;
+        list want;
+    } table[] = {
+        {{}, {{"geqo", "off"}, {"my.var", ""}}, {{"geqo", "off"}, {"my.var", ""}}},
+        {{}, {{"options", "-c geqo=off"}}, {{"geqo", "off"}}},
+        // The options are behind what the packet names itself, as PostgreSQL has it: the later counts.
+        {{},
+         {{"geqo", "off"}, {"options", "-c geqo=on -c work_mem=1"}},
+         {{"geqo", "on"}, {"work_mem", "1"}, {"geqo", "off"}}},
+        {{"geqo"}, {{"GEQO", "off"}, {"options", "-c geqo=on -c work_mem=1"}}, {{"work_mem", "1"}}},
+        {{"options"},
+         {{"geqo", "off"}, {"options", "-c geqo=on -c timezone=CET"}},
+         {{"timezone", "CET"}, {"geqo", "off"}}},
+        // What PgBouncer keeps for each client it keeps in spite of this list.
+        {{"timezone", "intervalstyle"},
+         {{"TimeZone", "CET"}, {"IntervalStyle", "iso_8601"}},
+         {{"TimeZone", "CET"}, {"IntervalStyle", "iso_8601"}}},
+    };
+    for (const auto &it : table) {
+        world around;
+        around.settings.global.ignore_startup_parameters = it.ignored;
+        rig one(around, 0);
+        one.hold_welcome = true;
+        pairs all{{"user", "u"}};
+        all.insert(all.end(), it.given.begin(), it.given.end());
+        one.client_sends(startup(all));
+        EXPECT_EQ(one.client().login()->parameters(), it.want);
     }
 }
 

@@ -414,18 +414,18 @@ TEST(client_parameters, welcome_in_order_with_its_own_values) {
     it.client_sends(
         startup({{"user", "app"}, {"database", "db"}, {"timezone", "Europe/Berlin"}, {"application_name", "psql"}}));
     const std::string expected =
-        be::auth(0) + be::parameter("integer_datetimes", "on") + be::parameter("is_superuser", "off") +
+        be::auth(0) + be::parameter("application_name", "psql") + be::parameter("client_encoding", "UTF8") +
+        be::parameter("DateStyle", "ISO, MDY") + be::parameter("integer_datetimes", "on") +
+        be::parameter("IntervalStyle", "postgres") + be::parameter("is_superuser", "off") +
         be::parameter("server_encoding", "UTF8") + be::parameter("server_version", "15.14") +
-        be::parameter("session_authorization", "app") + be::parameter("DateStyle", "ISO, MDY") +
-        be::parameter("client_encoding", "UTF8") + be::parameter("TimeZone", "Europe/Berlin") +
-        be::parameter("standard_conforming_strings", "on") + be::parameter("application_name", "psql") +
-        be::parameter("IntervalStyle", "postgres") + be::key(42, "\1\2\3\4") + be::ready('I');
+        be::parameter("session_authorization", "app") + be::parameter("standard_conforming_strings", "on") +
+        be::parameter("TimeZone", "Europe/Berlin") + be::key(42, "\1\2\3\4") + be::ready('I');
     EXPECT_EQ(it.take_client(), expected);
 }
 
 TEST(client_parameters, unconfirmed_ones_are_set_before_anything_else) {
     world around;
-    const auto set = fe::query(R"(SET "TimeZone"='utc+1';SET "application_name"='psql';)");
+    const auto set = fe::query(R"(SET "application_name"='psql';SET "TimeZone"='utc+1';)");
     const auto done = be::parameter("TimeZone", "<UTC+1>-01") + be::complete("SET") +
                       be::parameter("application_name", "psql") + be::complete("SET") + be::ready('I');
     expect_script(
@@ -440,9 +440,9 @@ TEST(client_parameters, unconfirmed_ones_are_set_before_anything_else) {
 TEST(client_parameters, confirmed_ones_go_out_with_the_request) {
     world around;
     rig it(around, 2);
-    it.welcomed({{"user", "app"}, {"application_name", "psql"}});
-    const auto set = fe::query(R"(SET "application_name"='psql';)");
-    const auto done = be::parameter("application_name", "psql") + be::complete("SET") + be::ready('I');
+    it.welcomed({{"user", "app"}, {"timezone", "CET"}});
+    const auto set = fe::query(R"(SET "TimeZone"='CET';)");
+    const auto done = be::parameter("TimeZone", "CET") + be::complete("SET") + be::ready('I');
     it.client_sends(fe::query("select 1"));
     EXPECT_EQ(it.take_server(), set) << "no server has accepted the value yet";
     it.server_sends(done);
@@ -459,17 +459,144 @@ TEST(client_parameters, confirmed_ones_go_out_with_the_request) {
     EXPECT_EQ(it.server(), nullptr);
 }
 
-TEST(client_parameters, one_that_the_server_refuses_ends_both) {
+TEST(client_parameters, one_that_the_server_refuses_ends_the_client_in_its_words) {
+    for (const auto *const name : {"timezone", "my.var"}) {
+        world around;
+        rig it(around);
+        it.welcomed({{"user", "app"}, {name, "nowhere"}});
+        it.client_sends(fe::query("select 1"));
+        it.take_server();
+        it.server_sends(be::error("ERROR", "22023", "invalid value for parameter") + be::ready('I'));
+        EXPECT_TRUE(it.client_gone);
+        EXPECT_EQ(it.to_client, be::error("FATAL", "22023", "invalid value for parameter"));
+        EXPECT_EQ(it.to_server, "") << "the request never went out";
+        EXPECT_EQ(it.lost(), 0U);
+        EXPECT_EQ(it.idle(), 1U) << "nothing of the client's ever ran on it";
+        EXPECT_FALSE(it.released_unclean);
+    }
+}
+
+TEST(client_parameters, one_that_is_refused_later_ends_both) {
     world around;
-    rig it(around);
-    it.welcomed({{"user", "app"}, {"timezone", "nowhere"}});
+    rig it(around, 2);
+    it.welcomed({{"user", "app"}, {"timezone", "CET"}});
     it.client_sends(fe::query("select 1"));
-    it.take_server();
-    it.server_sends(be::error("ERROR", "22023", "invalid value for parameter") + be::ready('I'));
+    it.server_sends(be::parameter("TimeZone", "CET") + be::complete("SET") + be::ready('I'));
+    it.server_sends(selected);
+    it.take_client();
+    it.rotate();
+    it.client_sends(fe::query("select 2"));
+    it.server_sends(be::error("ERROR", "22023", "invalid value for parameter") + be::ready('I') + selected);
+    EXPECT_EQ(it.to_client, be::error("FATAL", "22023", "invalid value for parameter"));
     EXPECT_TRUE(it.client_gone);
-    EXPECT_EQ(it.to_client, refused(refusal::invalid_server_parameter));
-    EXPECT_EQ(it.to_server, "") << "the request never went out";
-    EXPECT_EQ(it.lost(), 1U);
+    EXPECT_EQ(it.lost(), 1U) << "the request is with it already";
+}
+
+TEST(client_parameters, what_the_server_does_not_report_is_set_and_put_back) {
+    world around;
+    rig one(around, 1);
+    one.welcomed({{"user", "app"}, {"geqo", "off"}});
+    const auto set = be::complete("SET") + be::ready('I');
+    one.client_sends(fe::query("a"));
+    EXPECT_EQ(one.take_server(), fe::query(R"(SET "geqo"='off';)")) << "alone, since it might be refused";
+    one.server_sends(set);
+    EXPECT_EQ(one.take_server(), fe::query("a"));
+    one.server_sends(selected);
+    EXPECT_EQ(one.take_client(), selected);
+    one.client_sends(fe::query("b"));
+    EXPECT_EQ(one.take_server(), fe::query("b")) << "it is there already";
+    one.server_sends(selected);
+    auto server = one.take_idle();
+    rig two(around, 0);
+    two.add_server(std::move(server));
+    two.welcomed();
+    two.client_sends(fe::query("c"));
+    EXPECT_EQ(two.take_server(), fe::query(R"(RESET "geqo";)") + fe::query("c"));
+    two.server_sends(be::complete("RESET") + be::ready('I') + selected);
+    EXPECT_EQ(two.take_client(), selected);
+    one.add_server(two.take_idle());
+    one.client_sends(fe::query("d"));
+    EXPECT_EQ(one.take_server(), fe::query(R"(SET "geqo"='off';)") + fe::query("d")) << "accepted before";
+}
+
+TEST(client_parameters, sql_that_may_have_changed_it_makes_it_set_again) {
+    for (const auto *const tag : {"SET", "RESET", "DISCARD ALL", "SELECT 1", "UPDATE 1"}) {
+        world around;
+        rig it(around);
+        it.welcomed({{"user", "app"}, {"geqo", "off"}});
+        it.client_sends(fe::query("a"));
+        it.server_sends(be::complete("SET") + be::ready('I'));
+        it.server_sends(be::complete(tag) + be::ready('I'));
+        it.take_server();
+        it.client_sends(fe::query("b"));
+        const bool again = std::string_view("SETRESETDISCARD ALL").find(tag) != std::string_view::npos;
+        EXPECT_EQ(it.take_server(), (again ? fe::query(R"(SET "geqo"='off';)") : "") + fe::query("b")) << tag;
+    }
+}
+
+TEST(client_parameters, who_the_session_is_must_be_told_before_it_is_used) {
+    world around;
+    auto hello = usual_parameters();
+    for (auto &[name, value] : hello)
+        if (name == "is_superuser") value = "on";
+    rig it(around, 0);
+    it.add_server(around.idle_server(hello));
+    it.welcomed({{"user", "app"}, {"role", "bob"}});
+    it.client_sends(fe::query("a"));
+    EXPECT_EQ(it.take_server(), fe::query(R"(SET "role"='bob';)"));
+    it.server_sends(be::complete("SET") + be::parameter("is_superuser", "off") + be::ready('I'));
+    it.server_sends(selected);
+    EXPECT_EQ(it.idle(), 1U) << "the next client has it taken back first";
+    auto server = it.take_idle();
+    EXPECT_TRUE(server->same_identity());
+    rig two(around, 0);
+    two.add_server(std::move(server));
+    two.welcomed();
+    two.client_sends(fe::query("b"));
+    EXPECT_EQ(two.take_server(), fe::query(R"(RESET "role";)")) << "awaited";
+    two.server_sends(be::complete("RESET") + be::ready('I'));
+    EXPECT_EQ(two.lost(), 1U) << "it did not say that it is the superuser again";
+    EXPECT_EQ(two.take_server(), "");
+}
+
+TEST(client_parameters, a_server_that_became_somebody_else_goes_to_nobody) {
+    for (const auto &[name, value] : pairs{{"session_authorization", "bob"}, {"is_superuser", "on"}}) {
+        world around;
+        rig it(around);
+        it.welcomed();
+        it.client_sends(fe::query("a"));
+        it.server_sends(be::parameter(name, value) + be::complete("SET") + be::ready('I'));
+        EXPECT_EQ(it.idle(), 0U);
+        EXPECT_EQ(it.lost(), 1U);
+        EXPECT_FALSE(it.client_gone);
+    }
+}
+
+TEST(client_parameters, a_promotion_is_told_and_greets_the_next) {
+    world around;
+    auto hello = usual_parameters();
+    hello.emplace_back("in_hot_standby", "on");
+    for (const bool linked : {false, true}) {
+        rig it(around, 0);
+        it.add_server(around.idle_server(hello));
+        it.welcomed();
+        it.client_sends(fe::query("a"));
+        EXPECT_EQ(it.take_client(), be::parameter("in_hot_standby", "on")) << "the greeting said nothing of it";
+        const auto promoted = be::parameter("in_hot_standby", "off");
+        if (linked) it.server_sends(promoted);
+        it.server_sends(selected);
+        EXPECT_EQ(it.take_client(), (linked ? promoted : "") + selected);
+        auto server = it.take_idle();
+        effects fx;
+        if (!linked) server->on_bytes(promoted, fx);
+        const auto news = server->take_news();
+        ASSERT_TRUE(news);
+        EXPECT_EQ(news->parameters->value("in_hot_standby"), "off");
+        EXPECT_FALSE(server->take_news());
+        it.add_server(std::move(server));
+        it.client_sends(fe::query("b"));
+        EXPECT_EQ(it.take_client(), linked ? "" : promoted);
+    }
 }
 
 TEST(client_parameters, a_set_in_the_session_follows_the_client) {

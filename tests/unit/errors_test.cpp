@@ -33,8 +33,6 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::no_user, {"FATAL", "28000", "no username supplied"}},
         {refusal::user_too_long, {"FATAL", "28000", "username too long"}},
         {refusal::database_too_long, {"FATAL", "3D000", "database name too long"}},
-        {refusal::unsupported_parameter, {"FATAL", "0A000", "unsupported startup parameter: X"}},
-        {refusal::unsupported_option_parameter, {"FATAL", "0A000", "unsupported startup parameter in options: X"}},
         {refusal::bad_options,
          {"FATAL", "0A000",
           "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"}},
@@ -134,7 +132,6 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
         {refusal::client_idle_timeout, "client_idle_timeout"},
         {refusal::message_too_long, "max_packet_size"},
         {refusal::no_such_database, "[databases]"},
-        {refusal::unsupported_parameter, "ignore_startup_parameters"},
         {refusal::prepared_unsupported, "max_prepared_statements"},
     };
     for (const auto &it : table) {

@@ -18,7 +18,7 @@ shared_statement made(std::string body) {
     return std::make_shared<const statement>(statement{std::move(body), 0, true});
 }
 shared_parameters parameters() {
-    return std::make_shared<const parameter_set>(0);
+    return std::make_shared<const parameter_set>();
 }
 
 // ---- the store ----
@@ -166,10 +166,9 @@ TEST(client_statements_book, follows_a_model_through_random_batches) {
 TEST(server_statements_book, knows_a_statement_by_text_and_meaning) {
     statement_store store;
     server_statements book;
-    const tracked_names names({});
     const auto with_zone = [&](std::string_view zone) {
-        auto set = std::make_shared<parameter_set>(names.size());
-        set->report(static_cast<std::size_t>(names.find("TimeZone")), zone);
+        auto set = std::make_shared<parameter_set>();
+        set->put({.name = "TimeZone", .value = zone, .reported = true, .confirmed = true});
         return shared_parameters(set);
     };
     const auto utc = with_zone("UTC"), also_utc = with_zone("UTC"), cet = with_zone("CET");
