@@ -20,7 +20,8 @@ void server_session::farewell(parting how, std::string_view why, effects &fx) {
                                : "client disconnect while server was not ready";
     }
     // Half a message can not be taken back, and what can not be told for sure can not be ended for sure.
-    if (!keep || state_ != server_state::active || upload_open_ || owed_.doubtful()) return lose(why, fx);
+    const bool in_doubt = owed_.doubtful() && !owed_.sounding();
+    if (!keep || state_ != server_state::active || upload_open_ || in_doubt) return lose(why, fx);
     enter(server_state::abandoned);
     body_forward_ = false;
     pressed_ = false;
@@ -45,6 +46,7 @@ void server_session::end_requests(effects &fx) {
 
 void server_session::go_on_leaving(effects &fx) {
     if (!abandoned() || fx.server != server_next::none) return;
+    if (owed_.sounding()) return;
     if (owed_.doubtful() || errand_failed_) return lose("client disconnected with query in progress", fx);
     // A cancel that is still under way could strike what we say next.
     if (cancel_pending_) return;

@@ -441,7 +441,7 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     ++rounds_;
     if (to == fate::hold) {
         // The one that was held is the client's: another Sync was read after it.
-        if (const char held = std::exchange(held_status_, status); held != '\0') {
+        if (const char held = std::exchange(held_status_, status); held != '\0' && client_ != nullptr) {
             fx.to_client.make([held](std::string &out) { backend::append_ready_for_query(out, held); });
         }
         return false;

@@ -217,6 +217,25 @@ TEST(farewell, half_a_message_is_never_finished) {
     }
 }
 
+TEST(farewell, a_copy_that_may_have_eaten_the_sync) {
+    world around;
+    rig it(around);
+    it.welcomed();
+    it.client_sends(fe::unnamed("copy") + fe::sync);
+    it.client_vanishes();
+    it.server_sends(be::parse_complete + be::bind_complete + be::no_data + be::copy_in);
+    it.cancel_over();
+    it.take_server();
+    it.server_sends(canceled);
+    EXPECT_EQ(it.take_server(), fe::sync + fe::query("")) << "it is found out";
+    it.server_sends(be::ready('I') + message('I') + be::ready('I'));
+    EXPECT_EQ(it.take_client(), "");
+    EXPECT_EQ(it.take_server(), fe::sync) << "the client's was eaten: its batch still waits for one";
+    it.server_sends(be::ready('I'));
+    EXPECT_EQ(it.lost(), 0U);
+    EXPECT_EQ(it.idle(), 1U);
+}
+
 TEST(farewell, a_pipeline_is_cancelled_request_by_request) {
     world around;
     rig it(around);
