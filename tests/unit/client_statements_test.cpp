@@ -190,7 +190,7 @@ script after_prepared(script rest) {
 
 TEST(prepared_anew, a_batch_that_was_refused_at_its_start) {
     for (const auto *const code : {"0A000", "26000"}) {
-        const auto refusal = be::error("ERROR", code, "no");
+        const auto refusal = be::error("ERROR", code, "prepared statement \"PGSLUICE_1\" does not exist");
         expect_script(
             after_prepared({client(use("s") + fe::sync), to_server(use(one) + fe::sync),
                             server(refusal + be::ready('I')), to_client(""), to_server(anew + use(one) + fe::sync),

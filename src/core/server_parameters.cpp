@@ -1,0 +1,143 @@
+// The server machine and parameters: what it reports, how its session is made equal to a client's, and who it acts for.
+// Source: PostgreSQL manual, "Asynchronous Operations" (ParameterStatus), SET, SET SESSION AUTHORIZATION.
+#include "base/text.hpp"
+#include "core/client_session.hpp"
+#include "core/server_session.hpp"
+#include "wire/backend.hpp"
+#include "wire/error_response.hpp"
+#include "wire/reader.hpp"
+
+namespace pgsluice::core {
+
+namespace backend = wire::backend;
+
+namespace {
+
+/// Parameters that a server may report; PostgreSQL's are below 1 KiB.
+constexpr std::size_t parameters_max_bytes = 1 << 18;
+constexpr std::uint8_t adapt_tries_max = 10;
+
+}  // namespace
+
+// ---- what the session has ----
+
+/// False: it is broken, or too much.
+bool server_session::record_parameter(std::string_view body) {
+    wire::reader in(body);
+    const auto name = in.cstring();
+    const auto value = in.cstring();
+    if (!in.done() || name.empty()) return false;
+    const auto with = [&](const parameter_set &before) {
+        auto fresh = std::make_shared<parameter_set>(before);
+        fresh->put({.name = name, .value = value, .reported = true, .confirmed = true});
+        return fresh;
+    };
+    const auto known = parameters_->find(name);
+    if (known && known->reported && known->value == value) return true;
+    parameters_ = with(*parameters_);
+    const bool own_doing = state_ == server_state::idle || state_ == server_state::tested;
+    // Reported without a client it is the server's own doing, and so is a promotion at any time.
+    if (greeting_ && (own_doing || base::equal_nocase(name, "in_hot_standby"))) {
+        greeting_ = news_ = std::make_shared<const welcome>(welcome{with(*greeting_->parameters)});
+    }
+    return parameters_->size_bytes() <= parameters_max_bytes;
+}
+
+/// SQL of the client's may have changed what is not reported: RESET ALL takes back what we have set. Functions can do
+/// it too, and are not seen.
+void server_session::note_command(std::string_view tag) {
+    if (tag.starts_with("SET") || tag.starts_with("RESET") || tag.starts_with("DISCARD")) doubt_unreported();
+}
+
+void server_session::doubt_unreported() {
+    std::shared_ptr<parameter_set> fresh;
+    for (const auto it : *parameters_) {
+        if (it.reported || !it.confirmed) continue;
+        if (!fresh) fresh = std::make_shared<parameter_set>(*parameters_);
+        fresh->put({.name = it.name, .value = it.value});
+    }
+    if (fresh) parameters_ = std::move(fresh);
+}
+
+bool server_session::same_identity() const {
+    const bool changed = parameters_ != settled_;
+    if (!changed && settings_->connect_query.empty()) return true;
+    const auto user = [](const parameter_set &set) { return set.value("session_authorization"); };
+    const auto &own = *greeting_->parameters;
+    // SET SESSION AUTHORIZATION ends the role that connect_query may have set.
+    if (user(*parameters_) != user(own) && !settings_->connect_query.empty()) return false;
+    const auto as_in = [&](const parameter_set &other) {
+        return user(*parameters_) == user(other) && parameters_->value("is_superuser") == other.value("is_superuser");
+    };
+    return !changed || as_in(own) || as_in(*settled_);
+}
+
+// ---- making it a client's ----
+
+adaptation server_session::adapt(shared_parameters wanted, effects &fx) {
+    const session_basis basis{.values = *greeting_->parameters, .keep_values = !settings_->connect_query.empty()};
+    const auto change = change_parameters(basis, *parameters_, *wanted);
+    if (change.queries.empty()) return adaptation::none;
+    wanted_ = std::move(wanted);
+    refusal_.clear();
+    last_query_failed_ = false;
+    for (const auto &sql : change.queries) run(errand::parameters, sql, fx);
+    return change.await ? adaptation::awaited : adaptation::on_its_way;
+}
+
+void server_session::on_errand_error(std::string_view body) {
+    errand_failed_ = true;
+    last_query_failed_ = errand_queries_ == 1;
+    if (errand_ != errand::parameters || !refusal_.empty()) return;
+    if (const auto fields = wire::parse_error_fields(body)) {
+        error_.sqlstate = fields->sqlstate;
+        wire::append_error_response(refusal_,
+                                    {"FATAL", fields->sqlstate, fields->message, fields->detail, fields->hint});
+    } else {
+        append_refusal(refusal_, refusal::invalid_server_parameter);
+    }
+}
+
+void server_session::on_adapt_failed(effects &fx) {
+    if (client_ == nullptr) return;  // it is not kept
+    // The statement_timeout of an earlier client may have struck: not this client's fault.
+    if (error_.sqlstate == "57014" && client_->state() == client_state::preparing && status_ == backend::status_idle &&
+        ++adapt_tries_ < adapt_tries_max) {
+        if (adapt(wanted_, fx) != adaptation::none) return;
+    }
+    // While it had to wait the client has sent nothing. Had an earlier client's wishes been there to be taken back, the
+    // error may be about those, and would meet the next client too.
+    bool clean_slate = same_identity();
+    for (const auto it : *parameters_) clean_slate = clean_slate && it.reported;
+    const bool whole = client_->state() == client_state::preparing && status_ == backend::status_idle &&
+                       last_query_failed_ && clean_slate;
+    client_->on_parameters_refused(refusal_, fx);
+    if (!whole) lose("invalid server parameter", fx);
+}
+
+/// The queries that were to make the session equal to the client's are answered.
+void server_session::on_adapted(effects &fx) {
+    if (errand_failed_) return on_adapt_failed(fx);
+    adapt_tries_ = 0;
+    const auto &wanted = *wanted_;
+    auto fresh = std::make_shared<parameter_set>();
+    match(*parameters_, wanted, [&](const parameter *here, const parameter *asked) {
+        if (here != nullptr && here->reported) {
+            fresh->put(*here);
+        } else if (asked != nullptr && !asked->reported) {
+            fresh->put({.name = asked->name, .value = asked->value, .confirmed = true});
+        }
+    });
+    parameters_ = *fresh == wanted ? wanted_ : std::move(fresh);
+    settled_ = parameters_;
+    const auto &own = *greeting_->parameters;
+    const auto user = wanted.find("session_authorization");
+    const bool own_user = (!user || user->value == own.value(user->name)) && !wanted.find("role");
+    if ((user && parameters_->value(user->name) != user->value) ||
+        (own_user && parameters_->value("is_superuser") != own.value("is_superuser"))) {
+        return lose("session user is not the one that was set", fx);
+    }
+    if (client_ != nullptr) client_->on_parameters_applied(*this, fx);
+}
+
+}  // namespace pgsluice::core
