@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/protocol_table.hpp"
 
@@ -26,13 +27,19 @@ public:
         failed,   ///< it was refused; what the server still says of it is awaited
     };
 
-    void begin(std::uint64_t statement) {
+    /// `told`: the client knows what the statement's rows are.
+    void begin(std::uint64_t statement, bool told) {
         clear();
         state_ = state::keeping;
         statement_ = statement;
+        told_ = told;
     }
-    void add(request what) {
-        if (state_ == state::keeping) requests_.push_back(static_cast<char>(what));
+    /// `name`: of the statement whose rows the client learns by this request, a Describe.
+    void add(request what, std::string_view name = {}) {
+        if (state_ != state::keeping) return;
+        requests_.push_back(static_cast<char>(static_cast<int>(what) | (name.empty() ? 0 : told_bit)));
+        if (!name.empty()) names_.emplace_back(name);
+        told_ = told_ && what != request::describe;
     }
     void add(std::string_view bytes) {
         if (state_ != state::keeping) return;
@@ -44,6 +51,7 @@ public:
         if (state_ == state::off) return;
         state_ = state::off;
         requests_.clear();
+        names_.clear();
         bytes_.clear();
         if (bytes_.capacity() > 4096) bytes_ = std::string();
     }
@@ -63,13 +71,21 @@ public:
     state now() const { return state_; }
     std::uint64_t statement() const { return statement_; }  ///< its number in server_statements
     std::string_view bytes() const { return bytes_; }
-    std::string_view requests() const { return requests_; }  ///< one `request` a byte
+    std::string_view requests() const { return requests_; }  ///< one a byte: see request_of()
+    static request request_of(char code) { return static_cast<request>(code & ~told_bit); }
+    static bool is_told(char code) { return (code & told_bit) != 0; }
+    const std::vector<std::string> &names() const { return names_; }  ///< of those that are told, in order
+    /// The client was told of its rows before, and does not ask in this batch.
+    bool relies_on_rows() const { return told_; }
 
 private:
+    static constexpr char told_bit = 0x40;
     state state_ = state::off;
     std::uint64_t statement_ = 0;
     std::string bytes_;
     std::string requests_;
+    std::vector<std::string> names_;
+    bool told_ = false;
     std::string held_;
 };
 

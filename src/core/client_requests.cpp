@@ -148,9 +148,11 @@ client_session::verdict client_session::on_sync(disposition what, time_point now
 
 client_session::verdict client_session::forwarded(request what, time_point now, note about) {
     auto &kept = server_->kept_batch();
-    const bool leaves_a_trace = about.what != note::kind::none || what == request::query || what == request::parse ||
-                                what == request::function_call;
-    leaves_a_trace ? kept.clear() : kept.add(what);
+    only_known_ = false;
+    const bool told = about.what == note::kind::told;
+    const bool leaves_a_trace = (about.what != note::kind::none && !told) || what == request::query ||
+                                what == request::parse || what == request::function_call;
+    leaves_a_trace ? kept.clear() : kept.add(what, told ? std::string_view(about.name) : std::string_view());
     server_->send_noted(what, asker::client, std::move(about));
     if (what != request::copy_end && phase_ != link_phase::running) {
         if (transaction_since_ == base::never) transaction_since_ = now;
@@ -158,6 +160,12 @@ client_session::verdict client_session::forwarded(request what, time_point now, 
         since_ = now;
     }
     return verdict::forward;
+}
+
+/// Outside a transaction, and nothing of this batch has done anything on the server yet.
+bool client_session::begins_batch() const {
+    if (only_known_) return true;
+    return phase_ == link_phase::quiet && !server_->owed().batch_open() && server_->status() == backend::status_idle;
 }
 
 /// The message can be judged only when it is here whole.
@@ -206,6 +214,10 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
     if (server_->owed().owed() >= owed_max) return stall();
     if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
     if (rewrites && what == request::query) return on_query(message, now, fx);
+    // A portal's rows are its statement's.
+    if (rewrites && what == request::describe && bound_.what && names.given == bound_.portal) {
+        return forwarded(what, now, learns_rows());
+    }
     if (bound_drop_ && what == request::execute) {
         return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
     }
@@ -304,6 +316,7 @@ client_session::verdict client_session::on_parse(const wire::frame &message, con
 client_session::verdict client_session::on_known_parse(const wire::frame &message, const head &names, time_point now,
                                                        effects &fx) {
     const bool aborted = server_->status() == backend::status_failed || server_->owed().end_owed();
+    const bool first = begins_batch();
     auto &out = env_.statements->scratch();
     out.clear();
     if (aborted) {  // or may be, when its turn comes
@@ -313,8 +326,9 @@ client_session::verdict client_session::on_known_parse(const wire::frame &messag
         frontend::append_close_statement(out, nothing_name);
     }
     instead(message, out, fx);
-    return forwarded(aborted ? request::parse : request::known_parse, now,
-                     {.what = note::kind::client, .client_changes = 1});
+    forwarded(aborted ? request::parse : request::known_parse, now, {.what = note::kind::client, .client_changes = 1});
+    only_known_ = first && !aborted;
+    return verdict::forward;
 }
 
 client_session::verdict client_session::on_unnamed_parse(const wire::frame &message, const head &names, time_point now,
@@ -369,13 +383,15 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const auto held = slot != nullptr ? slot->now : nullptr;
     // Which portal is executed later is not followed: any that is may be this one.
     bound_drop_ = bound_drop_ || (held && held->may_drop && what == request::bind);
+    const auto told = slot != nullptr ? slot->shape : nullptr;
     if (names.name.empty()) {
         if (held && held->known) {
             if (!server_->has_unnamed(held, parameters_)) server_->prepare_unnamed(held, parameters_, fx);
         } else if (!held || !server_->has_unnamed(held, parameters_)) {
             server_->drop_unnamed(fx);  // PostgreSQL itself says that there is none
+            return forwarded(what, now);
         }
-        return forwarded(what, now);
+        return use(message, what, names, told, {held, 0}, now, fx);
     }
     if (!held) {
         server_->drop_unnamed(fx);
@@ -389,13 +405,41 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
         close_with(refusal::message_too_long, fx);
         return verdict::stop;
     }
-    const auto &owed = server_->owed();
-    const bool first = phase_ == link_phase::quiet && !owed.batch_open() && server_->status() == backend::status_idle;
+    const bool first = begins_batch();
     const auto there = server_->prepare(held, parameters_, statement_limit(), fx);
     if (there.wait) return stall();
-    if (first && there.tried) server_->kept_batch().begin(there.number);
-    forward_named(message, names, server_statements::name_of(there.number), fx);
-    return forwarded(what, now);
+    if (first && there.tried) server_->kept_batch().begin(there.number, told != nullptr);
+    return use(message, what, names, told, {held, there.number}, now, fx);
+}
+
+/// The statement is there. A client that was told what its rows are may not ask again: they must be those still, or it
+/// would read them by a description that they do not have. PostgreSQL keeps that promise for one session, by 0A000.
+client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
+                                            const row_shape &told, const target &it, time_point now, effects &fx) {
+    if (what == request::bind && told) {
+        const auto &rows = server_->shape(it.number);
+        if (!rows) {
+            server_->ask_shape(it.number, fx);
+            return stall();
+        }
+        if (!same_shape(rows, told)) {
+            env_.statements->renew(it.what);
+            return fail_here(message, refusal::rows_changed, {}, now, fx);
+        }
+    }
+    bound_.name = names.name;
+    bound_.number = it.number;
+    bound_.what = it.what;
+    if (what == request::bind) bound_.portal = names.portal;
+    if (!names.name.empty()) forward_named(message, names, server_statements::name_of(it.number), fx);
+    return forwarded(what, now, what == request::describe ? learns_rows() : note{});
+}
+
+note client_session::learns_rows() const {
+    return {.what = note::kind::told,
+            .number = bound_.number,
+            .generation = server_->unnamed_generation(),
+            .name = bound_.name};
 }
 
 /// The head of the message with another name in it; the rest follows as it is.

@@ -122,6 +122,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     rounds_ = server.rounds();
     transaction_since_ = now;
     bound_drop_ = false;
+    bound_.what = nullptr;
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;
@@ -185,6 +186,10 @@ void client_session::on_released(time_point now) {
 
 void client_session::on_statements_settled(std::string_view outcomes) {
     book().settle(outcomes);
+}
+
+void client_session::on_rows_changed() {
+    if (bound_.what && bound_.what->known) env_.statements->renew(bound_.what);
 }
 
 void client_session::on_all_deallocated() {

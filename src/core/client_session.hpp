@@ -68,6 +68,9 @@ public:
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
     void on_all_deallocated();
+    void on_told(std::string_view name, row_shape rows) { book().told(name, std::move(rows)); }
+    /// The statement used last gives other rows than it did.
+    void on_rows_changed();
     /// A name we have for the statement; empty when we have none.
     std::string_view name_of(const shared_statement &what) const {
         return statements_ ? statements_->name_of(what) : std::string_view{};
@@ -119,9 +122,17 @@ private:
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_duplicate(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    struct target {
+        shared_statement what;
+        std::uint64_t number;  ///< its name on the server; 0: unnamed
+    };
+    verdict use(const wire::frame &, request, const head &, const row_shape &told, const target &, base::time_point now,
+                effects &fx);
+    server_session::note learns_rows() const;
     verdict on_close(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_query(const wire::frame &, base::time_point now, effects &fx);
     void forget_closed(std::string_view name);
+    bool begins_batch() const;
     bool open_to_doubt(const client_statements::slot *) const;
     const client_statements::slot *deallocates(std::string_view sql, std::string &name);
     void make_deallocatable(effects &fx);
@@ -166,8 +177,14 @@ private:
     bool body_forward_ = false;
     bool skip_to_sync_ = false;  ///< we answered an ERROR: the rest of the batch is dropped
     bool notified_ = false;      ///< query_wait_notify was sent in this wait
-    bool bound_drop_ = false;    ///< in this link a DISCARD or DEALLOCATE was bound
-    bool stalled_ = false;       ///< waits until the server has answered more
+    struct {
+        std::string portal, name;
+        std::uint64_t number = 0;
+        shared_statement what;
+    } bound_;                  ///< by the last Bind of this link, or described
+    bool only_known_ = false;  ///< the batch is only Parses of what the server has, so far
+    bool bound_drop_ = false;  ///< in this link a DISCARD or DEALLOCATE was bound
+    bool stalled_ = false;     ///< waits until the server has answered more
 };
 
 }  // namespace pgsluice::core

@@ -63,6 +63,7 @@ enum class refusal : std::uint8_t {
     statement_too_long,
     too_many_statements,
     statement_in_doubt,
+    rows_changed,
     canceled,
     internal,
 };

@@ -152,7 +152,8 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
         return true;
     }
     // What we look into must be here whole; the rest streams.
-    const bool inspected = !relayed || is_inspected(message) || retry_.may_hold(message.type, message.body_bytes);
+    const bool inspected = !relayed || is_inspected(message) || describes_noted(message) ||
+                           retry_.may_hold(message.type, message.body_bytes);
     if (inspected && !message.whole()) {
         if (message.body_bytes <= inspected_max_bytes) return false;
         lose("bad packet", fx);
@@ -392,10 +393,11 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     }
     const bool is_error = message.type == backend::error_response;
     if (is_error && message.whole() && on_error(message.body, fx)) return;
+    if (message.type == backend::row_description || message.type == backend::no_data) note_shape(message);
     const auto to = owed_.received(message.type);
     if (to == fate::violation || !settle_notes()) return lose("unknown pkt from server", fx);
     if (owed_.needs_sounding() && !upload_open_) sound(fx);
-    if (retry_.now() == batch_retry::state::keeping && to != fate::swallow) {
+    if (retry_.now() == batch_retry::state::keeping && to == fate::to_client) {
         if (retry_.may_hold(message.type, message.body_bytes)) return retry_.hold(raw);
         retry_.clear();
     }
@@ -421,6 +423,7 @@ bool server_session::on_error(std::string_view body, effects &fx) {
         if (begin_retry(fx)) return true;
         give_held(fx);
         statements_.all_stale();  // one of them was
+        if (client_ != nullptr) client_->on_rows_changed();
     }
     if (!replaces_error(body, fx) && !renames_error(body, fx)) return false;
     owed_.received(backend::error_response);

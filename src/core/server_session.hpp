@@ -114,11 +114,15 @@ public:
             named,    ///< a statement of ours, by its number
             unnamed,  ///< the unnamed one, by its generation
             client,   ///< only something in the client's book
+            shape,    ///< a Describe of ours: what the rows of `number` are
+            told,     ///< the client's: it learns what the rows of its `name` are
         };
         kind what = kind::none;
         std::uint8_t client_changes = 0;  ///< in the client's book, that it decides
         bool may_drop = false;            ///< it may end all named statements
         std::uint64_t number = 0;
+        std::uint64_t generation = 0;  ///< of the unnamed statement, where that is meant: number 0
+        std::string name{};
         std::string_view instead_of{};  ///< a literal SQLSTATE: it is sure to fail with this one ...
         std::string error{};            ///< ... and the client gets this ErrorResponse instead
         bool must_fail() const { return !instead_of.empty(); }
@@ -139,9 +143,13 @@ public:
     void prepare_unnamed(const shared_statement &, const shared_parameters &under, effects &);
     /// A Parse of the unnamed statement goes out: it is there when that succeeds.
     void expect_unnamed(shared_statement, shared_parameters under);
+    /// What is known of the rows of `number`, 0 for the unnamed one, as the server has it.
+    const row_shape &shape(std::uint64_t number);
+    /// Asks for it; the answer is waited for. False: asked already.
+    bool ask_shape(std::uint64_t number, effects &);
     std::uint64_t unnamed_generation() const { return unnamed_.generation; }
     /// Something goes out that ends or may end the unnamed statement.
-    void forget_unnamed() { unnamed_ = {nullptr, nullptr, 0, unnamed_.generation + 1, false}; }
+    void forget_unnamed() { unnamed_ = {nullptr, nullptr, 0, unnamed_.generation + 1, false, nullptr, false}; }
     /// From here on the server has no unnamed statement.
     void drop_unnamed(effects &);
     /// Sends `bytes`, a request of ours within the client's batch.
@@ -228,6 +236,9 @@ private:
     bool on_ready(char status, fate, effects &);
     void on_errand_over(effects &);
     bool on_error(std::string_view body, effects &);
+    bool describes_noted(const wire::frame &) const;
+    void note_shape(const wire::frame &);
+    void settle_shape(const note &, outcome);
     bool settle_notes();
     void on_all_deallocated(fate);
     bool replaces_error(std::string_view body, effects &);
@@ -272,11 +283,14 @@ private:
         std::uint64_t batch = 0;  ///< of its Parse
         std::uint64_t generation = 0;
         bool ready = false;
+        row_shape shape{};
+        bool asked = false;
     } unnamed_;
     std::vector<note> notes_;  ///< of the noted requests, in order; ended ones in front of first_note_
     std::size_t first_note_ = 0;
     batch_retry retry_;
     std::string scratch_, client_outcomes_;
+    row_shape last_shape_;
     std::uint32_t drops_ = 0;    ///< noted requests that may end all named statements
     std::uint64_t links_ = 0;    ///< clients linked so far
     char held_status_ = '\0';    ///< of a ReadyForQuery that is held back while sounding

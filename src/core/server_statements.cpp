@@ -68,7 +68,7 @@ bool server_session::has_unnamed(const shared_statement &what, const shared_para
 }
 
 void server_session::expect_unnamed(shared_statement what, shared_parameters under) {
-    unnamed_ = {std::move(what), std::move(under), owed_.batch(), unnamed_.generation + 1, false};
+    unnamed_ = {std::move(what), std::move(under), owed_.batch(), unnamed_.generation + 1, false, nullptr, false};
 }
 
 void server_session::prepare_unnamed(const shared_statement &what, const shared_parameters &under, effects &fx) {
@@ -76,6 +76,60 @@ void server_session::prepare_unnamed(const shared_statement &what, const shared_
     scratch_.clear();
     frontend::append_parse(scratch_, "", what->body);
     tell(request::parse, {.what = note::kind::unnamed, .number = unnamed_.generation}, fx, scratch_);
+}
+
+const row_shape &server_session::shape(std::uint64_t number) {
+    static const row_shape unknown;
+    if (number == 0) return unnamed_.shape;
+    const auto *const held = statements_.at(number);
+    return held == nullptr ? unknown : held->shape;
+}
+
+bool server_session::ask_shape(std::uint64_t number, effects &fx) {
+    auto *const held = number == 0 ? nullptr : statements_.at(number);
+    bool &asked = held == nullptr ? unnamed_.asked : held->asked;
+    if (asked) return false;
+    asked = true;
+    scratch_.clear();
+    frontend::append_describe_statement(scratch_, number == 0 ? "" : server_statements::name_of(number));
+    tell(request::describe, {.what = note::kind::shape, .number = number, .generation = unnamed_.generation}, fx,
+         scratch_);
+    fx.to_server.make(frontend::append_flush);
+    return true;
+}
+
+/// The answer to a Describe that has a note: it must be whole.
+bool server_session::describes_noted(const wire::frame &message) const {
+    constexpr std::uint32_t looked_at_bytes = 128 << 10;
+    return message.type == backend::row_description && owed_.next_noted() && message.body_bytes <= looked_at_bytes &&
+           owed_.next_request() == request::describe;
+}
+
+/// Asked, and not answered in a way that can be used: like no rows that anybody was told of.
+void server_session::settle_shape(const note &it, outcome how) {
+    auto *const held = it.number == 0 ? nullptr : statements_.at(it.number);
+    if (held == nullptr && (it.number != 0 || it.generation != unnamed_.generation)) return;
+    auto &shape = held != nullptr ? held->shape : unnamed_.shape;
+    (held != nullptr ? held->asked : unnamed_.asked) = false;
+    if (how == outcome::done && !shape) shape = std::make_shared<const std::string>("?");
+}
+
+/// A Describe that has a note is answered: here, and in the client's book, it is known what the rows are.
+void server_session::note_shape(const wire::frame &answer) {
+    if (!owed_.next_noted() || !answer.whole()) return;
+    const auto &it = notes_[first_note_];
+    if (it.what != note::kind::shape && it.what != note::kind::told) return;
+    scratch_.clear();
+    const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, scratch_);
+    // Mostly the same again.
+    if (good && (!last_shape_ || *last_shape_ != scratch_)) last_shape_ = std::make_shared<const std::string>(scratch_);
+    const auto rows = good ? last_shape_ : row_shape{};
+    if (it.number != 0) {
+        if (auto *const held = statements_.at(it.number)) held->shape = rows;
+    } else if (it.generation == unnamed_.generation) {
+        unnamed_.shape = rows;
+    }
+    if (it.what == note::kind::told && client_ != nullptr) client_->on_told(it.name, rows);
 }
 
 void server_session::drop_unnamed(effects &fx) {
@@ -103,6 +157,7 @@ bool server_session::settle_notes() {
                 forget_unnamed();
             }
         }
+        if (it.what == note::kind::shape) settle_shape(it, ended);
         possible = possible && !(it.must_fail() && ended == outcome::done);
         client_outcomes_.append(it.client_changes, how);
         drops_ -= it.may_drop ? 1 : 0;
@@ -167,7 +222,7 @@ bool server_session::refuses_statement(std::string_view body) const {
     const auto next = owed_.next_request();
     if (owed_.owed() == 0 || owed_.next_asker() != asker::client) return false;
     if (next != request::bind && next != request::describe) return false;
-    if (owed_.next_noted()) return false;  // brought about by us, or of a statement in the making
+    if (owed_.next_noted() && notes_[first_note_].what != note::kind::told) return false;  // brought about by us
     const auto fields = wire::parse_error_fields(body);
     if (!fields) return false;
     return fields->sqlstate == "0A000" ||
@@ -183,6 +238,8 @@ void server_session::give_held(effects &fx) {
 
 bool server_session::begin_retry(effects &fx) {
     const bool kept = retry_.now() == batch_retry::state::keeping;
+    // A client that was told what the rows are, and does not ask again, would read the new ones by the old description.
+    if (retry_.relies_on_rows()) return false;
     // Later batches are with the server already, or half a message is: the order could not be kept.
     if (!kept || upload_open_ || !owed_.last_batch() || owed_.doubtful()) return false;
     owed_.received(backend::error_response);
@@ -209,7 +266,14 @@ void server_session::retry(effects &fx) {
     });
     owed_.sent(request::close, asker::pooler);
     send_noted(request::parse, asker::pooler, {.what = note::kind::named, .number = number});
-    for (const char what : retry_.requests()) owed_.sent(static_cast<request>(what), asker::client);
+    std::size_t named = 0;
+    for (const char code : retry_.requests()) {
+        note about;
+        if (batch_retry::is_told(code)) {
+            about = {.what = note::kind::told, .number = number, .name = std::string(retry_.names()[named++])};
+        }
+        send_noted(batch_retry::request_of(code), asker::client, std::move(about));
+    }
     retry_.clear();
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/seeded_bug.hpp"
+#include "wire/reader.hpp"
 
 namespace pgsluice::core {
 
@@ -18,7 +19,7 @@ std::size_t index_of(std::size_t hash) {
 
 bool same_statement(const statement &a, const statement &b) {
     if (base::seeded(base::bug::statement_by_short_hash)) return true;  // found by it
-    return &a == &b || (a.known && b.known && a.body == b.body);
+    return &a == &b || (a.known && b.known && a.generation == b.generation && a.body == b.body);
 }
 
 }  // namespace
@@ -35,6 +36,18 @@ shared_statement statement_store::intern(std::string_view body) {
     auto fresh = std::make_shared<const statement>(statement{std::string(body), hash, true, may_drop_statements(body)});
     known_.emplace(hash, fresh);
     return fresh;
+}
+
+void statement_store::renew(const shared_statement &old) {
+    constexpr std::size_t remembered_max = 1024;
+    const auto [first, end] = known_.equal_range(old->hash);
+    const auto it = std::find_if(first, end, [&](const auto &held) { return held.second.lock() == old; });
+    if (it == end) return;  // another client was here first
+    auto fresh = *old;
+    fresh.generation = (++renewals_ << 16) + mark_ + 1;
+    renewed_.push_back(std::make_shared<const statement>(std::move(fresh)));
+    it->second = renewed_.back();
+    if (renewed_.size() > remembered_max) renewed_.pop_front();
 }
 
 /// Takes out what nobody holds any more; as rarely as keeps the cost of each intern() constant.
@@ -56,12 +69,13 @@ std::string_view client_statements::name_of(const shared_statement &what) const 
     return at == slots_.end() ? std::string_view{} : at->first;
 }
 
-void client_statements::put(place &at, shared_statement what) {
+void client_statements::put(place &at, shared_statement what, row_shape shape) {
     auto &now = at.second.now;
     if (now) bytes_ -= now->body.size();
     if (what) bytes_ += what->body.size();
     if (!at.first.empty()) named_ = named_ - (now ? 1 : 0) + (what ? 1 : 0);
     now = std::move(what);
+    at.second.shape = std::move(shape);
 }
 
 /// The unnamed one stays: it comes and goes with every batch.
@@ -75,22 +89,28 @@ void client_statements::change(std::string_view name, shared_statement to, std::
     if (at == slots_.end()) at = slots_.emplace(std::string(name), slot{}).first;
     ++at->second.pending;
     at->second.batch = batch;
-    changes_.push_back({&*at, at->second.now, then});
-    put(*at, std::move(to));
+    changes_.push_back({&*at, at->second.now, at->second.shape, then});
+    put(*at, std::move(to), nullptr);
 }
 
 /// Change number `i` came to nothing: a later one of the same name has `what` before it, or it is what there is now.
-void client_statements::put_back(std::size_t i, shared_statement what) {
+void client_statements::put_back(std::size_t i, shared_statement what, row_shape shape) {
     auto *const at = changes_[i].at;
     if (at->second.pending > 1) {
         const auto later = std::find_if(changes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, changes_.end(),
                                         [at](const change_made &it) { return it.at == at; });
         if (later != changes_.end()) {
             later->before = std::move(what);
+            later->shape_before = std::move(shape);
             return;
         }
     }
-    put(*at, std::move(what));
+    put(*at, std::move(what), std::move(shape));
+}
+
+void client_statements::told(std::string_view name, row_shape shape) {
+    const auto at = slots_.find(name);
+    if (at != slots_.end() && at->second.now) at->second.shape = std::move(shape);
 }
 
 void client_statements::settle(std::string_view outcomes) {
@@ -99,11 +119,12 @@ void client_statements::settle(std::string_view outcomes) {
         auto &it = changes_[first_];
         const bool failed = static_cast<outcome>(how) == outcome::failed;
         if (static_cast<outcome>(how) == outcome::dropped || (failed && it.then == on_failure::undo)) {
-            put_back(first_, std::move(it.before));
+            put_back(first_, std::move(it.before), std::move(it.shape_before));
         } else if (failed && it.then == on_failure::clear) {
-            put_back(first_, nullptr);
+            put_back(first_, nullptr, nullptr);
         }
         it.before = nullptr;
+        it.shape_before = nullptr;
         --it.at->second.pending;
         forget_if_empty(*it.at);
         ++first_;
@@ -121,7 +142,7 @@ void client_statements::drop_all_named() {
     for (auto it = slots_.begin(); it != slots_.end();) {
         const auto at = it++;
         if (at->first.empty() || at->second.pending > 0) continue;
-        put(*at, nullptr);
+        put(*at, nullptr, nullptr);
         slots_.erase(at);
     }
 }
@@ -151,6 +172,11 @@ shared_statement server_statements::what(std::uint64_t number) const {
     return at == by_number_.end() ? nullptr : at->second->what;
 }
 
+server_statements::entry *server_statements::at(std::uint64_t number) {
+    const auto it = by_number_.find(number);
+    return it == by_number_.end() ? nullptr : &*it->second;
+}
+
 void server_statements::touch(entry &it, std::uint64_t link) {
     it.link = link;
     const auto at = by_number_.find(it.number)->second;
@@ -161,7 +187,7 @@ server_statements::entry &server_statements::add(shared_statement what, shared_p
                                                  std::uint64_t link) {
     bytes_ += what->body.size();
     const auto hash = what->hash;
-    entries_.push_front({++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link});
+    entries_.push_front({++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link, nullptr, false});
     by_hash_.emplace(hash, entries_.begin());
     by_number_.emplace(last_number_, entries_.begin());
     return entries_.front();
@@ -182,6 +208,7 @@ const server_statements::entry *server_statements::renew(std::uint64_t number, s
     if (at == by_number_.end()) return nullptr;
     at->second->now = state::sent;
     at->second->batch = batch;
+    at->second->shape = nullptr;
     return &*at->second;
 }
 
@@ -220,6 +247,22 @@ void server_statements::erase(iterator at) {
         break;
     }
     entries_.erase(at);
+}
+
+// ---- rows ----
+
+bool shape_of_rows(std::string_view row_description, std::string &shape) {
+    wire::reader in(row_description);
+    shape.clear();
+    for (unsigned left = in.u16(); left > 0 && in.ok(); --left) {
+        shape.append(in.cstring()).push_back('\0');
+        in.bytes(4 + 2);       // table and column: a table made anew with the same columns is read alike
+        shape += in.bytes(4);  // type
+        in.bytes(2);           // its length: goes with it
+        shape += in.bytes(4);  // type modifier
+        in.bytes(2);           // format: known only once it is bound
+    }
+    return in.done();
 }
 
 // ---- DEALLOCATE ----

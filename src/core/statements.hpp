@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <list>
 #include <memory>
 #include <string>
@@ -26,8 +27,18 @@ struct statement {
     bool known = true;
     /// It may be a DISCARD or DEALLOCATE: what names there are is open until it has been answered.
     bool may_drop = false;
+    /// Grows when the rows of a text have changed: what was prepared before is another statement.
+    std::uint64_t generation = 0;
 };
 using shared_statement = std::shared_ptr<const statement>;
+
+/// What a client may rely on of a RowDescription: names and types; empty for NoData. Null: nobody was told.
+using row_shape = std::shared_ptr<const std::string>;
+/// False when the body is not well formed.
+bool shape_of_rows(std::string_view row_description, std::string &shape);
+inline bool same_shape(const row_shape &a, const row_shape &b) {
+    return a == b || (a && b && *a == *b);
+}
 
 /// A named statement's Parse must be whole here to be known again; beyond this it is refused.
 inline constexpr std::size_t named_statement_max_bytes = 16 << 20;
@@ -42,7 +53,11 @@ inline constexpr std::size_t server_statements_max_bytes = 16 << 20;
 /// One copy of equal statements. One a worker.
 class statement_store {
 public:
+    /// `mark`: another one for each worker, so that what one renews is not taken for what another has renewed.
+    explicit statement_store(std::uint32_t mark = 0) : mark_(mark) {}
     shared_statement intern(std::string_view body);
+    /// The rows of `old` have changed: from now on its text is a new statement.
+    void renew(const shared_statement &old);
     /// A place to build the head of a message in.
     std::string &scratch() { return scratch_; }
     std::size_t size() const { return known_.size(); }
@@ -50,8 +65,11 @@ public:
 private:
     void sweep();
     std::unordered_multimap<std::size_t, std::weak_ptr<const statement>> known_;
+    std::deque<shared_statement> renewed_;  ///< kept, so that the old ones do not come back; the latest 1024
+    std::uint64_t renewals_ = 0;
     std::size_t sweep_at_ = 64;
     std::string scratch_;
+    std::uint32_t mark_;
 };
 
 /// A client's statements by its own names; "" is the unnamed one. A change holds at once for the batch that made it,
@@ -63,12 +81,15 @@ public:
 
     struct slot {
         shared_statement now;       ///< null: there is none
+        row_shape shape;            ///< what the client was told of its rows
         std::uint32_t pending = 0;  ///< changes that are not settled yet
         std::uint64_t batch = 0;    ///< in which the last of them was made
     };
     /// Null when the name was never used. Valid until the next call that is not const.
     const slot *find(std::string_view name) const;
     void change(std::string_view name, shared_statement to, std::uint64_t batch, on_failure);
+    /// The client was told what the rows of `name` are.
+    void told(std::string_view name, row_shape);
     /// The ends of the oldest changes, one `outcome` a byte, in order.
     void settle(std::string_view outcomes);
     /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).
@@ -89,10 +110,11 @@ private:
     struct change_made {
         place *at;
         shared_statement before;
+        row_shape shape_before;
         on_failure then = on_failure::undo;
     };
-    void put(place &, shared_statement);
-    void put_back(std::size_t change, shared_statement);
+    void put(place &, shared_statement, row_shape);
+    void put_back(std::size_t change, shared_statement, row_shape);
     void forget_if_empty(place &);
 
     slots slots_;
@@ -118,6 +140,8 @@ public:
         std::uint64_t batch = 0;  ///< of its Parse
         std::uint64_t round = 0;  ///< server_session::rounds() when ParseComplete came
         std::uint64_t link = 0;   ///< of the last use: in use until that link ends
+        row_shape shape;          ///< of its rows, once described
+        bool asked = false;       ///< a Describe of ours is under way
     };
     using iterator = std::list<entry>::iterator;
 
@@ -127,6 +151,7 @@ public:
     entry *find(const shared_statement &what, const shared_parameters &now);
     /// The statement of that number; null when there is none.
     shared_statement what(std::uint64_t number) const;
+    entry *at(std::uint64_t number);
     /// Makes it the most recently used, pinned for this link.
     void touch(entry &, std::uint64_t link);
     /// A new one, to be sent.

@@ -222,7 +222,7 @@ def test_a_changed_table_is_not_seen(one):
         assert got.rows == [["1"] + [None] * (i + 1)]
         assert got.status == "I"
     other.query("alter table shape add column c int")
-    wire.send(run("s"), flush())  # without a Sync
+    wire.send(bind((), "s") + describe() + execute(), flush())  # without a Sync
     assert wire.until("C").rows == [["1"] + [None] * 4]
     assert answers(wire, sync()).types == "Z"
     other.query("drop table shape")
@@ -343,3 +343,47 @@ def test_errors_name_what_the_client_named(one):
     answers(wire, parse("select $1::int, $2::int", "mine"), sync())
     got = answers(wire, bind(["1"], "mine"), sync())
     assert got.errors[0].text == 'bind message supplies 1 parameters, but prepared statement "mine" requires 2'
+
+
+def test_rows_that_a_client_was_told_of_are_what_it_gets(make_pooler):
+    """A client that was told what a statement returns, and does not ask again, must never get other rows: by 0A000 it
+    is told that they have changed, as by PostgreSQL, also where the server at hand never had the old ones."""
+    pooler = make_pooler({"default_pool_size": 2})
+    wire, other, busy = pooler.wire(), pooler.wire(), pooler.wire()
+    other.query("drop table if exists told; create table told as select 1 as a")
+    for how in (describe("S", "s"), bind((), "s") + describe("P")):
+        answers(wire, parse("select * from told", "s") + how, sync())
+        for _ in range(3):
+            assert answers(wire, run("s"), sync()).rows == [["1"]]
+        other.query("alter table told add column b int")
+        for server in range(2):  # the one that has it, and one that has not
+            got = answers(wire, run("s"), sync())
+            assert errors(got) == [("ERROR", "0A000", "cached plan must not change result type")], server
+            busy.query("begin; select 1")
+        busy.query("rollback")
+        # Prepared again, it is as good as new on every server, without a second error.
+        answers(wire, close("S", "s"), sync())
+        got = answers(wire, parse("select * from told", "s") + describe("S", "s") + run("s"), sync())
+        assert not got.errors and got.rows == [["1", None]]
+        busy.query("begin; select 1")
+        assert answers(wire, run("s"), sync()).rows == [["1", None]]
+        busy.query("rollback")
+        answers(wire, close("S", "s"), sync())
+        other.query("alter table told drop column b")
+        got = answers(wire, parse("select * from told", "s") + describe("S", "s"), sync())
+        assert not got.errors, "a new name has no old rows"
+        answers(wire, close("S", "s"), sync())
+    other.query("drop table told")
+
+
+def test_the_unnamed_ones_rows_too(make_pooler):
+    pooler = make_pooler({"default_pool_size": 2})
+    wire, other, busy = pooler.wire(), pooler.wire(), pooler.wire()
+    other.query("drop table if exists told2; create table told2 as select 1 as a")
+    answers(wire, parse("select * from told2"), describe("S"), sync())
+    assert answers(wire, bind(), execute(), sync()).rows == [["1"]]
+    busy.query("begin; select 1")
+    other.query("alter table told2 add column b int")
+    assert answers(wire, bind(), execute(), sync()).errors[0].sqlstate == "0A000"
+    busy.query("rollback")
+    other.query("drop table told2")

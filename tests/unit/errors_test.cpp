@@ -77,6 +77,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::statement_too_long, {"ERROR", "54000", "prepared statement too long"}},
         {refusal::too_many_statements, {"ERROR", "53200", "too many prepared statements"}},
         {refusal::statement_in_doubt, {"FATAL", "08P01", "prepared statement after a broken COPY"}},
+        {refusal::rows_changed, {"ERROR", "0A000", "cached plan must not change result type"}},
         {refusal::canceled, {"ERROR", "57014", "canceling statement due to user request"}},
         {refusal::internal, {"FATAL", "XX000", "internal error"}},
     };
