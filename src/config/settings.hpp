@@ -26,9 +26,13 @@ enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256 };
 /// What becomes of a server whose client goes away in the middle of something: ended there and kept, or closed.
 enum class disconnect_action : std::uint8_t { cancel, close };
 
+/// The version of PostgreSQL's protocol that servers are asked for.
+enum class protocol_version : std::uint8_t { v3_0, v3_2 };
+
 const char *to_string(pool_mode);
 const char *to_string(auth_type);
 const char *to_string(disconnect_action);
+const char *to_string(protocol_version);
 
 /// [pgbouncer] / [pgsluice]. Counts: 0 = no limit unless said otherwise. Times: 0 = off unless said otherwise.
 struct global_settings {
@@ -83,6 +87,7 @@ struct global_settings {
     base::duration server_connect_timeout = base::seconds(15);
     base::duration server_login_retry = base::seconds(15);
     base::duration cancel_wait_timeout = base::seconds(10);
+    protocol_version server_protocol = protocol_version::v3_2;
 
     // Clients.
     base::duration client_login_timeout = base::seconds(60);
@@ -174,6 +179,7 @@ struct pool_settings {
     std::string server_reset_query;  ///< "" = none
     bool server_reset_query_always = false;
     disconnect_action client_disconnect_action = disconnect_action::cancel;
+    protocol_version server_protocol = protocol_version::v3_2;
 
     /// True when servers opened under `other` may go on serving under this one: same place, same login, same start.
     bool same_connection(const pool_settings &other) const;

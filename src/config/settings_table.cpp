@@ -38,6 +38,9 @@ struct reader {
     std::optional<std::string> operator()(disconnect_action &to) const {
         return store(parse_disconnect_action(text), to);
     }
+    std::optional<std::string> operator()(protocol_version &to) const {
+        return store(parse_protocol_version(text), to);
+    }
     std::optional<std::string> operator()(std::string &to) const {
         to = text;
         return std::nullopt;
@@ -58,6 +61,7 @@ struct writer {
     std::string operator()(pool_mode value) const { return to_string(value); }
     std::string operator()(auth_type value) const { return to_string(value); }
     std::string operator()(disconnect_action value) const { return to_string(value); }
+    std::string operator()(protocol_version value) const { return to_string(value); }
     std::string operator()(const std::string &value) const { return value; }
     std::string operator()(const std::vector<std::string> &value) const {
         std::string list;
@@ -77,6 +81,7 @@ struct type_namer {
     std::string operator()(pool_mode global_settings::*) const { return "session, transaction, statement"; }
     std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256"; }
     std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
+    std::string operator()(protocol_version global_settings::*) const { return "3.0, 3.2"; }
     std::string operator()(int global_settings::*) const { return range(); }
     std::string operator()(std::uint32_t global_settings::*) const { return range(); }
 

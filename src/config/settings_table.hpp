@@ -19,7 +19,8 @@ namespace pgsluice::config {
 using setting_member = std::variant<bool global_settings::*, int global_settings::*, std::uint32_t global_settings::*,
                                     base::duration global_settings::*, std::string global_settings::*,
                                     std::vector<std::string> global_settings::*, pool_mode global_settings::*,
-                                    auth_type global_settings::*, disconnect_action global_settings::*>;
+                                    auth_type global_settings::*, disconnect_action global_settings::*,
+                                    protocol_version global_settings::*>;
 
 enum class setting_group : std::uint8_t { process, pools, authentication, logging, servers, clients, network };
 const char *to_string(setting_group);  ///< a heading for the reference

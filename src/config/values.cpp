@@ -16,6 +16,7 @@ namespace {
 constexpr std::array pool_modes{pool_mode::session, pool_mode::transaction, pool_mode::statement};
 constexpr std::array auth_types{auth_type::any, auth_type::trust, auth_type::plain, auth_type::md5,
                                 auth_type::scram_sha_256};
+constexpr std::array protocol_versions{protocol_version::v3_0, protocol_version::v3_2};
 constexpr std::array disconnect_actions{disconnect_action::cancel, disconnect_action::close};
 
 template <class Enum, std::size_t n>
@@ -63,6 +64,10 @@ const char *to_string(disconnect_action action) {
     return action == disconnect_action::cancel ? "cancel" : "close";
 }
 
+const char *to_string(protocol_version version) {
+    return version == protocol_version::v3_0 ? "3.0" : "3.2";
+}
+
 parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max) {
     static_assert(sizeof(long) == sizeof(std::int64_t));
     const std::string digits(text);
@@ -102,6 +107,9 @@ parsed<auth_type> parse_auth_type(std::string_view text) {
 }
 parsed<disconnect_action> parse_disconnect_action(std::string_view text) {
     return parse_enum(disconnect_actions, text);
+}
+parsed<protocol_version> parse_protocol_version(std::string_view text) {
+    return parse_enum(protocol_versions, text);
 }
 
 std::string seconds_text(base::duration time) {

@@ -173,7 +173,7 @@ std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
 
 void client_login::read_startup(const wire::startup_packet &packet, effects &fx) {
     settings_ = env_.settings;
-    newer_minor_ = packet.protocol > wire::protocol_3_0;
+    protocol_ = packet.protocol;
     std::string_view options;
     std::vector<std::pair<std::string_view, std::string_view>> explicit_ones;
     for (const auto &[name, value] : packet.parameters) {
@@ -218,9 +218,11 @@ void client_login::take_parameter(std::string_view name, std::string_view value,
 // ---- authentication ----
 
 void client_login::on_admitted(effects &fx) {
-    if (newer_minor_ || !unknown_protocol_options_.empty()) {
+    // As PostgreSQL 18: what is newer than 3.2 comes down to it; 3.1, which nobody speaks, is taken for an older 3.2.
+    if (protocol_ > wire::protocol_3_2 || !unknown_protocol_options_.empty()) {
         fx.to_client.make([&](std::string &out) {
-            wire::append_negotiate_protocol_version(out, wire::protocol_3_0, unknown_protocol_options_);
+            wire::append_negotiate_protocol_version(out, std::min(protocol_, wire::protocol_3_2),
+                                                    unknown_protocol_options_);
         });
     }
     const auto &credentials = settings_->credentials;

@@ -14,6 +14,7 @@
 #include "config/settings.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
+#include "core/welcome.hpp"
 #include "wire/frame.hpp"
 #include "wire/startup.hpp"
 
@@ -56,6 +57,10 @@ public:
     /// Parameters the client asked for, those of `options` first; of two by one name the later counts.
     const std::vector<std::pair<std::string, std::string>> &parameters() const { return parameters_; }
     const shown_key &cancel() const { return cancel_; }
+    /// How long a cancel key this client's protocol has room for.
+    std::size_t cancel_key_bytes() const {
+        return protocol_ >= wire::protocol_3_2 ? cancel_key::long_bytes : cancel_key::short_bytes;
+    }
     bool has_credential() const { return credential_ != nullptr; }
     /// After a SCRAM login with a stored verifier: the keys for pass-through, and the verifier they belong to.
     const std::optional<auth::scram_keys> &keys() const { return keys_; }
@@ -83,7 +88,7 @@ private:
     std::string user_, database_;
     std::vector<std::pair<std::string, std::string>> parameters_;
     std::vector<std::string> unknown_protocol_options_;
-    bool newer_minor_ = false;
+    std::uint32_t protocol_ = wire::protocol_3_0;  ///< that was asked for; its major version is 3
     shown_key cancel_;
     std::shared_ptr<const config::settings> settings_;  ///< those under which this login began
     const auth::credential *credential_ = nullptr;      ///< in settings_; null for an unknown user

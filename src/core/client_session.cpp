@@ -63,7 +63,7 @@ void client_session::on_joined(shared_route route, time_point) {
     state_ = client_state::joining;  // since_ stays: client_login_timeout covers the wait for the first server
 }
 
-void client_session::on_welcome(const welcome &greeting, cancel_key key, time_point now, effects &fx) {
+void client_session::on_welcome(const welcome &greeting, const cancel_key &key, time_point now, effects &fx) {
     const auto &defaults = *greeting.parameters;
     auto own = std::make_shared<parameter_set>(defaults);
     for (const auto &[name, value] : login_->parameters()) {
@@ -78,9 +78,7 @@ void client_session::on_welcome(const welcome &greeting, cancel_key key, time_po
         backend::append_authentication(out, backend::authentication_code::ok);
         for (const auto it : *own)
             if (it.reported) backend::append_parameter_status(out, it.name, it.value);
-        std::string secret;
-        for (unsigned i = 0; i < 4; ++i) secret += static_cast<char>(key.secret >> (24 - 8 * i));
-        backend::append_backend_key_data(out, key.pid, secret);
+        backend::append_backend_key_data(out, key.pid, key.text());
         backend::append_ready_for_query(out, backend::status_idle);
     });
     // Most clients ask for nothing of their own, and share the pool's set.

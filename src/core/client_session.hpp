@@ -41,7 +41,7 @@ public:
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
     /// The ledger knows the pool; a welcome may follow later.
     void on_joined(shared_route, base::time_point now);
-    void on_welcome(const welcome &, cancel_key, base::time_point now, effects &fx);
+    void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);
     void on_refused(refusal, std::string_view argument, effects &fx);
     /// The server's own words, for a client that waits for its welcome.
     void on_server_refused(const login_error &, effects &fx);

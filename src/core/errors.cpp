@@ -27,7 +27,7 @@ constexpr std::array table{
     row{refusal::protocol_2, fatal, "0A000", "old V2 protocol not supported", "",
         "Use a client that speaks protocol 3.0 or newer."},
     row{refusal::bad_protocol, fatal, "0A000", "bad packet header: '%s'",
-        "The protocol version asked for does not exist.", "pgsluice speaks protocol 3.0."},
+        "The protocol version asked for does not exist.", "pgsluice speaks protocol 3.0 to 3.2."},
     row{refusal::bad_cancel_request, fatal, "08P01", "bad cancel request", "", ""},
     row{refusal::data_after_ssl_request, fatal, "08P01", "received unencrypted data after SSL request",
         "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.", ""},

@@ -87,19 +87,19 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     return {refusal::none, {}, {}, seat.route};
 }
 
-bool ledger::give_key(client_seat &seat, cancel_key key) {
+bool ledger::give_key(client_seat &seat, const cancel_key &key) {
     if (key.pid == 0 || !keys_.emplace(key.pid, &seat).second) return false;
     seat.key = key;
     return true;
 }
 
-std::optional<ledger::owner_of_key> ledger::find_key(cancel_key key) const {
+std::optional<ledger::owner_of_key> ledger::find_key(const cancel_key &shown) const {
     // The pid is no secret (PostgreSQL shows it): it may decide how long the look-up takes. The secret may not.
-    const auto it = keys_.find(key.pid);
-    const cancel_key none;
-    const auto &have = it == keys_.end() ? none.secret : it->second->key.secret;
-    const bool same = CRYPTO_memcmp(&have, &key.secret, sizeof have) == 0;
-    if (!same || it == keys_.end()) return std::nullopt;
+    static const cancel_key none;
+    const auto it = keys_.find(shown.pid);
+    const auto &have = it == keys_.end() ? none : it->second->key;
+    const bool same = CRYPTO_memcmp(have.secret.data(), shown.secret.data(), have.secret.size()) == 0;
+    if (!same || it == keys_.end() || have.size_bytes != shown.size_bytes) return std::nullopt;
     return owner_of_key{it->second->id, it->second->worker};
 }
 

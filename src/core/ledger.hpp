@@ -102,13 +102,13 @@ public:
     joined join(client_seat &, const std::string &database, const std::string &user,
                 const std::optional<auth::scram_keys> &keys, base::time_point now, orders &);
     /// False: the pid is taken, try another key.
-    bool give_key(client_seat &, cancel_key);
+    bool give_key(client_seat &, const cancel_key &);
     /// Whose key this is; compared in constant time.
     struct owner_of_key {
         base::client_id client;
         base::worker_index worker = 0;
     };
-    std::optional<owner_of_key> find_key(cancel_key) const;
+    std::optional<owner_of_key> find_key(const cancel_key &) const;
     /// The client needs a server: one of its own worker, at once; or null, and an order follows when its turn has come.
     server_seat *want(client_seat &, base::time_point now, orders &);
     /// It does not any more.

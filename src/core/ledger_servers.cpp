@@ -3,6 +3,7 @@
 
 #include "core/ledger.hpp"
 #include "core/pool.hpp"
+#include "wire/startup.hpp"
 
 namespace pgsluice::core {
 
@@ -62,6 +63,8 @@ void ledger::open(pool_entry &pool, base::worker_index worker, time_point now, o
     }
     connect->host = pool.next_host % pool.settings->hosts.size();
     connect->attempt = pool.attempts++;
+    const bool newest = pool.settings->server_protocol == config::protocol_version::v3_2 && !pool.speaks_3_0;
+    connect->protocol = newest ? wire::protocol_3_2 : wire::protocol_3_0;
     if (pool.settings->load_balance) ++pool.next_host;
     out.push_back({.what = order::kind::open,
                    .worker = worker,
@@ -153,6 +156,9 @@ void ledger::open_failed(server_seat &seat, const login_error &error, time_point
     auto &pool = *seat.at;
     start_closing(seat);
     if (seat.close_needed) return;
+    const bool other_words = error.protocol_refused && !pool.speaks_3_0;
+    pool.speaks_3_0 = pool.speaks_3_0 || error.protocol_refused;
+    if (other_words && error.from_server) return serve(pool, now, out);  // it is there, and is asked again at once
     pool.failing = true;
     pool.failed_at = now;
     pool.error = error;

@@ -83,7 +83,7 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
             renew = renew || !pool->secret.credential.text.equals(secret_before.credential.text);
         }
         if (!renew) continue;
-        pool->failing = false;
+        pool->failing = pool->speaks_3_0 = false;
         pool->derived.reset();
         if (!pool->removed) pool->greeting = nullptr;
         for (const auto &[id, seat] : servers_) {

@@ -31,9 +31,10 @@ struct order {
     struct connection {
         std::shared_ptr<const config::pool_settings> settings;
         server_secret secret;
-        std::size_t host = 0;       ///< index into settings->hosts
-        bool from_reserve = false;  ///< beyond pool_size, out of reserve_pool_size
-        std::size_t attempt = 0;    ///< counts up: rotates the addresses of one name
+        std::size_t host = 0;        ///< index into settings->hosts
+        bool from_reserve = false;   ///< beyond pool_size, out of reserve_pool_size
+        std::size_t attempt = 0;     ///< counts up: rotates the addresses of one name
+        std::uint32_t protocol = 0;  ///< the version to ask for
     };
 
     kind what = kind::open;

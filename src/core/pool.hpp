@@ -54,7 +54,8 @@ struct pool_entry {
 
     shared_welcome greeting;
     std::optional<auth::scram_derived> derived;
-    bool failing = false;  ///< the last attempt to log in failed
+    bool speaks_3_0 = false;  ///< its servers refuse to be asked for more
+    bool failing = false;     ///< the last attempt to log in failed
     base::time_point failed_at;
     login_error error;
     base::time_point last_lifetime_close = base::time_point::min();

@@ -69,6 +69,7 @@ struct server_login {
     std::optional<auth::scram_client> scram;
     bool scram_proved = false;
     bool authenticated = false;
+    bool understood = false;  ///< it has answered to the startup packet
 };
 
 server_session::server_session(std::shared_ptr<const config::pool_settings> settings, server_secret secret,
@@ -86,7 +87,7 @@ void server_session::on_connected(effects &fx) {
     std::vector<std::pair<std::string_view, std::string_view>> parameters{{"user", login_->secret.user},
                                                                           {"database", settings_->server_dbname}};
     for (const auto &[name, value] : settings_->startup_parameters) parameters.emplace_back(name, value);
-    fx.to_server.make([&](std::string &out) { wire::append_startup(out, wire::protocol_3_0, parameters); });
+    fx.to_server.make([&](std::string &out) { wire::append_startup(out, protocol_, parameters); });
     enter(server_state::login);
 }
 
@@ -187,17 +188,43 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
 // ---- login ----
 
 void server_session::fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &fx) {
-    error_ = {std::string(sqlstate), std::string(message), from_server};
+    const bool class_fits = sqlstate.starts_with("0A") || sqlstate.starts_with("08");
+    error_ = {std::string(sqlstate), std::string(message), from_server, class_fits && may_be_the_version()};
     fx.server = server_next::login_failed;
     fx.why = "login failed";
     enter(server_state::closing);
+}
+
+bool server_session::may_be_the_version() const {
+    return login_ && !login_->understood && protocol_ > wire::protocol_3_0;
+}
+
+login_error server_session::login_lost(std::string_view why) const {
+    return {"08006", std::string(why), false, state_ == server_state::login && may_be_the_version()};
+}
+
+/// The server speaks an older version than we asked for. It has nothing to say of options, for we named none.
+void server_session::on_negotiated(std::string_view body, effects &fx) {
+    wire::reader in(body);
+    auto version = in.u32();
+    const auto unknown_options = in.u32();
+    if (version < wire::protocol_3_0) version |= wire::protocol_3_0;  // the manual: the minor version
+    const bool older = version >= wire::protocol_3_0 && version <= protocol_;
+    if (!in.done() || unknown_options != 0 || !older || login_->authenticated) {
+        return fail_login("broken NegotiateProtocolVersion packet", "08P01", false, fx);
+    }
+    protocol_ = version;
 }
 
 void server_session::on_login(const wire::frame &message, effects &fx) {
     wire::reader in(message.body);
     switch (message.type) {
         case backend::authentication:
+            login_->understood = true;
             on_authentication(message, fx);
+            break;
+        case backend::negotiate_protocol_version:
+            on_negotiated(message.body, fx);
             break;
         case backend::parameter_status:
             if (!record_parameter(message.body)) return fail_login("broken ParameterStatus packet", "08P01", false, fx);

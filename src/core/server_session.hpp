@@ -77,6 +77,7 @@ struct login_error {
     std::string sqlstate;
     std::string message;
     bool from_server = false;
+    bool protocol_refused = false;  ///< perhaps only because of the version that was asked for
     bool starting_up() const { return sqlstate == "57P03"; }
 };
 
@@ -85,6 +86,8 @@ public:
     /// `nonce`: auth::scram_nonce_bytes random bytes for the login.
     server_session(std::shared_ptr<const config::pool_settings>, server_secret, std::string nonce);
 
+    /// The version to ask for; 3.0 unless said otherwise.
+    void speak(std::uint32_t protocol) { protocol_ = protocol; }
     /// The transport is there: the startup packet goes out.
     void on_connected(effects &);
     /// Takes what it can of `bytes` and says how much; what is left must be given again, with more behind it.
@@ -196,6 +199,8 @@ public:
     char status() const { return status_; }
     const shared_parameters &parameters() const { return parameters_; }
     const login_error &error() const { return error_; }
+    /// What it comes to when the login ends by the driver's doing, or for want of an answer.
+    login_error login_lost(std::string_view why) const;
     const shared_welcome &greeting() const { return greeting_; }
     /// The greeting, when it has changed since this was last asked (a default of the server's, a promotion).
     shared_welcome take_news() { return std::exchange(news_, nullptr); }
@@ -257,6 +262,8 @@ private:
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
     void lose(std::string_view why, effects &);
     void login_over(effects &);
+    void on_negotiated(std::string_view body, effects &);
+    bool may_be_the_version() const;
     void end_requests(effects &);
     void go_on_leaving(effects &);
     void leave_cleanly(effects &);
@@ -297,6 +304,7 @@ private:
     std::size_t body_left_ = 0;  ///< of a message that streams
     bool body_forward_ = false;
     server_state state_ = server_state::connecting;
+    std::uint32_t protocol_ = 3U << 16;
     errand errand_ = errand::none;
     std::uint8_t adapt_tries_ = 0;     ///< of what a timeout has struck
     std::uint8_t errand_queries_ = 0;  ///< of the errand, still to be answered

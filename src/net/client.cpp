@@ -197,11 +197,9 @@ void client::greet(const core::welcome &greeting, core::effects &effects) {
     core::cancel_key key;
     bool taken = false;
     while (!taken) {
-        const auto bytes = worker_.env().random->bytes(8);
-        std::memcpy(&key.pid, bytes.data(), 4);
-        std::memcpy(&key.secret, bytes.data() + 4, 4);
-        key.pid &= 0x7fffffffU;  // drivers read it as a signed number
-        if (key.pid == 0) continue;
+        const auto bytes = worker_.env().random->bytes(4 + session_.login()->cancel_key_bytes());
+        // Drivers read the number as a signed one.
+        key = {wire::load_u32(bytes.data()) & 0x7fffffffU, std::string_view(bytes).substr(4)};
         taken = worker_.all().with_ledger(
             [&](core::ledger &ledger, core::orders &) { return ledger.give_key(*seat_, key); });
     }
@@ -246,11 +244,9 @@ void client::let_go() {
 
 void client::forward_cancel() {
     const auto &shown = session_.login()->cancel();
-    std::optional<core::ledger::owner_of_key> owner;
-    if (shown.secret.size() == 4) {
-        core::cancel_key key{shown.pid, wire::load_u32(shown.secret.data())};
-        owner = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.find_key(key); });
-    }
+    const core::cancel_key key(shown.pid, shown.secret);
+    const auto owner =
+        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.find_key(key); });
     if (!owner) return close("cancel request", false);
     // This connection ends when the cancel has had its effect: that is what the canceling side waits for.
     auto &here = worker_;

@@ -21,6 +21,7 @@ server::server(worker &owner, const core::order &order)
       connect_(order.connect),
       since_(owner.now()) {
     seat_->owner = this;
+    session_->speak(connect_->protocol);
 }
 
 server::server(worker &owner, moving_server it)
@@ -116,7 +117,7 @@ void server::receive() {
     if (count < 0) {
         if (draining_) return finish();
         if (session_->state() == core::server_state::login) {
-            return login_failed({"08006", "server closed the connection during login", false});
+            return login_failed(session_->login_lost("server closed the connection during login"));
         }
         return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");
     }
@@ -352,7 +353,7 @@ void server::on_timer(base::time_point now) {
     if (state != core::server_state::connecting && state != core::server_state::login) {
         return lose("client disconnected with query in progress");
     }
-    login_failed({"08006", "connect timeout", false});
+    login_failed(session_->login_lost("connect timeout"));
 }
 
 void server::lose(std::string_view why) {

@@ -12,6 +12,8 @@ namespace pgsluice::wire {
 
 inline constexpr std::uint32_t startup_max_bytes = 10000;
 inline constexpr std::uint32_t protocol_3_0 = 3U << 16;
+/// PostgreSQL 18: cancel keys of up to 256 bytes; nothing else is new. There is no 3.1.
+inline constexpr std::uint32_t protocol_3_2 = protocol_3_0 | 2;
 inline constexpr std::uint32_t cancel_request_code = 80877102;
 inline constexpr std::uint32_t ssl_request_code = 80877103;
 inline constexpr std::uint32_t gssenc_request_code = 80877104;

@@ -1,6 +1,8 @@
 """CancelRequest: hits the query that was meant, at once, and never another one."""
 import os
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -240,3 +242,271 @@ def test_cancel_when_the_servers_are_at_their_limit(make_pooler, activity):
     assert wire.ready().errors[0].sqlstate == "57014"
     with pytest.raises(Refused):
         pooler.wire()
+
+
+class Relay:
+    """Between the pooler and PostgreSQL: counts cancel connections, and holds them back as long as it is told."""
+
+    def __init__(self, pg):
+        self.pg, self.cancels, self.now, self.most, self.lock = pg, 0, 0, 0, threading.Lock()
+        self.before, self.never_end = 0, False
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        first = client.recv(1 << 16)
+        cancels = len(first) >= 8 and struct.unpack("!I", first[4:8])[0] == 80877102
+        if cancels:
+            with self.lock:
+                self.cancels, self.now = self.cancels + 1, self.now + 1
+                self.most = max(self.most, self.now)
+            time.sleep(self.before)
+        with client, socket.create_connection((self.pg.host, self.pg.port)) as server:
+            server.sendall(first)
+            other = threading.Thread(target=self._copy, args=(client, server), daemon=True)
+            other.start()
+            while cancels and self.never_end:
+                time.sleep(0.05)
+            self._copy(server, client)
+        if cancels:
+            with self.lock:
+                self.now -= 1
+
+    @staticmethod
+    def _copy(source, sink):
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.never_end = False
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@pytest.fixture
+def relay(pg):
+    it = Relay(pg)
+    yield it
+    it.close()
+
+
+def behind(relay):
+    return {"app": "host=127.0.0.1 port=%d" % relay.port}
+
+
+def shoot(pooler, wire, count):
+    """Sends `count` cancels at once; returns the open connections."""
+    wires = [Wire(pooler.address) for _ in range(count)]
+    for one in wires:
+        one.send(cancel_request(wire.pid, wire.secret))
+    return wires
+
+
+def test_many_cancels_of_one_query_are_one(make_pooler, activity, relay):
+    relay.before = 0.3
+    pooler = make_pooler(ONE, databases=behind(relay))
+    wire = pooler.wire()
+    wire.send(query("select pg_sleep(30)"))
+    asleep(activity)
+    shots = shoot(pooler, wire, 100)
+    newcomer = pooler.wire()  # logins are not held up
+    assert wire.ready().errors[0].sqlstate == "57014"
+    for one in shots:
+        assert one.read() is None
+    assert relay.cancels == 1
+    assert newcomer.value("select 1") == "1"
+
+
+def test_full_pool_of_sleepers(make_pooler, activity):
+    """All canceled at once: done in a moment, though no server is free."""
+    pooler = make_pooler({"default_pool_size": 20, "worker_threads": 2})
+    wires = [pooler.wire() for _ in range(20)]
+    for wire in wires:
+        wire.send(query("select pg_sleep(60)"))
+    asleep(activity, 20)
+    clock = Clock()
+    shots = [shoot(pooler, wire, 5) for wire in wires]
+    for wire in wires:
+        assert wire.ready().errors[0].sqlstate == "57014"
+    clock.assert_at(0, 1)
+    for some in shots:
+        for one in some:
+            assert one.read() is None
+    assert wires[0].value("select 1") == "1"
+
+
+def test_cancel_connections_are_bounded(make_pooler, activity, relay):
+    relay.before = 0.2
+    pooler = make_pooler({"default_pool_size": 3}, databases=behind(relay))
+    wires = [pooler.wire() for _ in range(10)]
+    for _ in range(5):
+        for wire in wires:
+            wire.send(query("select pg_sleep(0.1)"))
+        shots = [one for wire in wires for one in shoot(pooler, wire, 3)]
+        for wire in wires:
+            wire.ready()
+        for one in shots:
+            assert one.read() is None
+    assert 0 < relay.most <= 6
+
+
+@pytest.mark.parametrize("delay", [0, 0.05, 0.3])
+def test_late_cancel_hits_nobody_else(make_pooler, activity, relay, delay):
+    """However long the request takes on its way: the server belongs to the one who canceled until it is there."""
+    relay.before = delay
+    pooler = make_pooler({"worker_threads": 2, **ONE}, databases=behind(relay))
+    victim, bystander = pooler.wire(), pooler.wire()
+    for turn in range(8):
+        victim.send(query("select pg_sleep(%s)" % (delay * turn / 4)))
+        time.sleep(0.005)
+        shots = shoot(pooler, victim, 2)
+        bystander.send(query("select pg_sleep(0.05), %d" % turn))
+        victim.ready()
+        assert bystander.ready().rows == [["", str(turn)]]
+        for one in shots:
+            assert one.read() is None
+
+
+def test_a_cancel_that_never_ends(make_pooler, activity, relay):
+    """PostgreSQL does not close the cancel connection: after cancel_wait_timeout the server is given up."""
+    relay.never_end = True
+    pooler = make_pooler({"cancel_wait_timeout": 0.7, **ONE}, databases=behind(relay))
+    files = pooler.open_files()
+    wire = pooler.wire()
+    server = wire.value("select pg_backend_pid()")
+    wire.send(query("select pg_sleep(30)"))
+    asleep(activity)
+    clock = Clock()
+    shots = shoot(pooler, wire, 3)
+    assert wire.ready().errors[0].sqlstate == "57014"
+    for one in shots:
+        assert one.read() is None
+    clock.assert_at(0.7)
+    pooler.wait_log("closing because: cancel_wait_timeout")
+    relay.never_end = False
+    other = pooler.wire()
+    assert other.value("select pg_backend_pid()") != server
+    for client in (wire, other, *shots):
+        client.close()
+    wait_until(lambda: pooler.open_files() <= files + 1, 5, "all descriptors given back")
+
+
+@pytest.mark.parametrize("behind_it", [b"X\0\0\0\4", b"\0" * 5000, b"\xff" * 300],
+                         ids=["terminate", "zeros", "ones"])
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_bytes_behind_the_request_are_ignored(make_pooler, activity, behind_it, half_closed):
+    pooler = make_pooler(ONE)
+    wire = pooler.wire()
+    wire.send(query("select pg_sleep(30)"))
+    asleep(activity)
+    with Wire(pooler.address) as other:
+        other.send(cancel_request(wire.pid, wire.secret) + behind_it)
+        if half_closed:
+            other.socket.shutdown(socket.SHUT_WR)
+        other.send(behind_it)
+        assert wire.ready().errors[0].sqlstate == "57014"
+        assert other.read() is None
+    assert wire.value("select 1") == "1"
+
+
+def test_cancel_in_pieces(make_pooler, activity):
+    pooler = make_pooler(ONE)
+    wire = pooler.wire()
+    wire.send(query("select pg_sleep(30)"))
+    asleep(activity)
+    with Wire(pooler.address) as other:
+        for byte in cancel_request(wire.pid, wire.secret):
+            other.send(bytes([byte]))
+            time.sleep(0.005)
+        assert other.read() is None
+    assert wire.ready().errors[0].sqlstate == "57014"
+
+
+def test_cancel_of_a_prepared_statement_that_waits_for_a_lock(make_pooler, activity):
+    """What hangs may be a Parse of ours, put before the client's Bind."""
+    pooler = make_pooler({"default_pool_size": 3})
+    activity.pg.sql("drop table if exists locked; create table locked(n int); grant all on locked to app", "app")
+    wire, other, locker = pooler.wire(), pooler.wire(), pooler.wire()
+    wire.send(parse("select * from locked", "s") + sync())
+    wire.ready()
+    other.query("begin")  # takes the server that knows the statement
+    locker.query("begin")
+    locker.query("lock table locked")
+    wire.send(bind(statement="s") + execute() + sync())
+    wait_until(lambda: activity.count("wait_event_type = 'Lock'") == 1, 5, "it waits for the lock")
+    cancel(pooler, wire.pid, wire.secret)
+    found = wire.ready()
+    assert found.errors[0].sqlstate == "57014" and found.status == "I"
+    locker.query("rollback")
+    other.query("rollback")
+    wire.send(bind(statement="s") + execute() + sync())
+    assert wire.ready().types == "2CZ"
+
+
+def test_ten_thousand_cancels(make_pooler, activity):
+    """Rapid cancels under load: no 57014 at a client that did not ask, no slot lost. PGSLUICE_LONG=1: all ten thousand."""
+    wanted = 10000 if os.environ.get("PGSLUICE_LONG") else 1500
+    pooler = make_pooler({"default_pool_size": 4, "worker_threads": 2})
+    victims, bystanders = [pooler.wire() for _ in range(6)], [pooler.wire() for _ in range(6)]
+    stop, failures, hit, sent = threading.Event(), [], [], []
+
+    def run(number, wire, may_be_hit):
+        try:
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                value = str(number * 1000000 + turn)
+                wire.send(query("select pg_sleep(0.001), " + value) if turn % 3 else
+                          extended("select pg_sleep(0.001), " + value) + sync())
+                found = wire.ready()
+                if found.errors:
+                    assert may_be_hit and found.errors[0].sqlstate == "57014", found.errors
+                    hit.append(1)
+                else:
+                    assert found.rows == [["", value]]
+        except BaseException as failure:
+            failures.append(failure)
+            stop.set()
+
+    def fire():
+        try:
+            while len(sent) < wanted and not stop.is_set():
+                for wire in victims:
+                    cancel(pooler, wire.pid, wire.secret)
+                    sent.append(1)
+        except BaseException as failure:
+            failures.append(failure)
+            stop.set()
+
+    runners = [threading.Thread(target=run, args=(n, wire, wire in victims))
+               for n, wire in enumerate(victims + bystanders)]
+    shooters = [threading.Thread(target=fire) for _ in range(4)]
+    for thread in runners + shooters:
+        thread.start()
+    for thread in shooters:
+        thread.join()
+    stop.set()
+    for thread in runners:
+        thread.join()
+    assert not failures, failures[:3]
+    assert hit, "nobody was hit"
+    assert activity.count() <= 4
+    for wire in victims + bystanders:  # every server is still to be had
+        assert wire.value("select 1") == "1"
+    holders = [pooler.wire() for _ in range(4)]
+    for wire in holders:
+        wire.query("begin")
+    print("%d cancels, %d hit" % (len(sent), len(hit)))

@@ -242,21 +242,6 @@ def test_second_encryption_request_is_refused(make_pooler):
         assert wire.refusal().sqlstate == "08P01"
 
 
-@pytest.mark.parametrize("protocol,options", [
-    (0x30002, []), (0x3270F, ["_pq_.test_protocol_negotiation"]), (0x30000, ["_pq_.one", "_pq_.two"])])
-def test_protocol_negotiation(make_pooler, protocol, options):
-    wire = make_pooler().socket().login(USER, PASSWORD, "app", {name: "x" for name in options}, protocol)
-    told = [m.body for m in wire.welcome if m.type == "v"]
-    assert told == [struct.pack("!II", 0x30000, len(options)) + b"".join(cstring(name) for name in options)]
-    ok = [i for i, m in enumerate(wire.welcome) if m.type == "R" and m.body == b"\0\0\0\0"]
-    assert [m.type for m in wire.welcome].index("v") < ok[0]
-    assert wire.value("select 1") == "1"
-
-
-def test_plain_protocol_3_is_not_negotiated(make_pooler):
-    assert "v" not in make_pooler().wire().welcome.types
-
-
 # ---- startup packets ----
 
 STARTUP_ERRORS = {

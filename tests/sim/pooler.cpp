@@ -116,7 +116,7 @@ void client_driver::greet(const core::welcome &greeting, core::effects &fx) {
     core::cancel_key key;
     do {
         key = {static_cast<std::uint32_t>(1 + pooler_.luck.pick(1000)),
-               static_cast<std::uint32_t>(pooler_.luck.next())};
+               pooler_.bytes(session_.login()->cancel_key_bytes())};
     } while (!pooler_.with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.give_key(*seat_, key); }));
     session_.on_welcome(greeting, key, pooler_.now, fx);
 }
@@ -255,6 +255,7 @@ server_driver::server_driver(pooler &owner, const core::order &order)
                                                       owner.bytes(auth::scram_nonce_bytes))),
       out_(end->link) {
     seat_->owner = this;
+    session_->speak(order.connect->protocol);
     deadline_ = base::deadline_after(owner.now, order.connect->settings->server_connect_timeout);
 }
 
@@ -302,7 +303,7 @@ void server_driver::read(std::size_t most) {
         if (draining_) return finish();
         const auto state = session_->state();
         if (state == core::server_state::connecting || state == core::server_state::login)
-            return login_failed({"08006", "server closed the connection during login", false});
+            return login_failed(session_->login_lost("server closed the connection during login"));
         return lose();
     }
     const auto bytes = sim::take(link.from_peer, most);
@@ -510,7 +511,7 @@ void server_driver::on_time() {
     const auto state = session_->state();
     if (state != core::server_state::connecting && state != core::server_state::login) return lose();
     connected_ = true;
-    login_failed({"08006", "connect timeout", false});
+    login_failed(session_->login_lost("connect timeout"));
 }
 
 void server_driver::lose() {
@@ -645,7 +646,7 @@ void pooler::reload(std::shared_ptr<const config::settings> fresh) {
 
 void pooler::cancel_by_key(std::uint32_t pid, const std::string &secret) {
     on(static_cast<base::worker_index>(luck.pick(static_cast<int>(workers))), [&] {
-        const core::cancel_key key{pid, pgsluice::wire::load_u32(secret.data())};
+        const core::cancel_key key(pid, secret);
         const auto owner = with_ledger([&](core::ledger &it, core::orders &) { return it.find_key(key); });
         if (!owner) return;
         post(owner->worker, [this, id = owner->client] {

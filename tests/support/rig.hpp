@@ -229,6 +229,7 @@ public:
     std::string stray;                            ///< what "the server" sent while the client had none
     core::parting leaves = core::parting::ended;  ///< how a client that dies goes
     bool client_gone = false, wants_cancel = false, hold_welcome = false;
+    std::size_t asked_key_bytes = 0;
     int releases = 0, grants = 0, cancels = 0;
     bool released_unclean = false;
 
@@ -295,7 +296,8 @@ private:
     }
     void greet() {
         fx_.clear();
-        client_->on_welcome(*world_.idle_server()->greeting(), {42, 0x01020304}, world_.now, fx_);
+        asked_key_bytes = client_->login()->cancel_key_bytes();
+        client_->on_welcome(*world_.idle_server()->greeting(), {42, "\1\2\3\4"}, world_.now, fx_);
         collect();
     }
     bool link() {

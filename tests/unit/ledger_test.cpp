@@ -199,22 +199,30 @@ TEST(ledger_clients, no_such_database_and_no_forced_user) {
 }
 
 TEST(ledger_clients, cancel_keys) {
+    using namespace std::string_literals;
     account a;
     a.open_book();
     auto *const one = a.connect(0);
     auto *const two = a.connect(0);
-    EXPECT_FALSE(a.it->give_key(*one, {0, 5})) << "pid 0 stands for none";
-    EXPECT_TRUE(a.it->give_key(*one, {7, 5}));
-    EXPECT_FALSE(a.it->give_key(*two, {7, 6})) << "the pid is taken";
-    EXPECT_TRUE(a.it->give_key(*two, {8, 5}));
-    ASSERT_TRUE(a.it->find_key({7, 5}));
-    EXPECT_EQ(a.it->find_key({7, 5})->client, one->id);
-    EXPECT_FALSE(a.it->find_key({7, 6}));
-    EXPECT_FALSE(a.it->find_key({9, 5}));
-    EXPECT_FALSE(a.it->find_key({9, 0}));
+    const std::string secret(cancel_key::long_bytes, 'k');
+    EXPECT_FALSE(a.it->give_key(*one, {0, "five"})) << "pid 0 stands for none";
+    EXPECT_TRUE(a.it->give_key(*one, {7, "five"}));
+    EXPECT_FALSE(a.it->give_key(*two, {7, "six!"})) << "the pid is taken";
+    EXPECT_TRUE(a.it->give_key(*two, {8, secret}));
+    ASSERT_TRUE(a.it->find_key({7, "five"}));
+    EXPECT_EQ(a.it->find_key({7, "five"})->client, one->id);
+    EXPECT_EQ(a.it->find_key({8, secret})->client, two->id);
+    for (const auto &wrong : {""s, "fiv"s, "six!"s, "five\0"s, secret, secret + 'k'}) {
+        EXPECT_FALSE(a.it->find_key({7, wrong})) << wrong;
+        EXPECT_FALSE(a.it->find_key({9, wrong})) << wrong;
+    }
+    for (const auto &wrong : {""s, secret.substr(1), secret + 'k', secret + std::string(200, '\0')}) {
+        EXPECT_FALSE(a.it->find_key({8, wrong})) << wrong;
+    }
+    EXPECT_FALSE(a.it->find_key({0, ""})) << "clients that have no key yet";
     a.leave(one);
-    EXPECT_FALSE(a.it->find_key({7, 5}));
-    EXPECT_TRUE(a.it->give_key(*a.connect(), {7, 9}));
+    EXPECT_FALSE(a.it->find_key({7, "five"}));
+    EXPECT_TRUE(a.it->give_key(*a.connect(), {7, "nine"}));
 }
 
 // ---- the first server and failed logins ----
@@ -270,6 +278,41 @@ TEST(ledger_login, who_may_yet_come_is_waited_for) {
         a.opened(again[0]);
         EXPECT_EQ(a.take(order::kind::welcome).size(), 1U);
     }
+}
+
+TEST(ledger_login, a_server_that_refuses_the_version_is_asked_for_3_0) {
+    constexpr std::uint32_t oldest = 3U << 16, newest = oldest | 2;
+    for (const bool by_a_word : {true, false}) {
+        account a;
+        a.settings->global.server_login_retry = seconds(15);
+        a.open_book();
+        a.join(a.connect());
+        const auto next = [&a] {
+            auto orders = a.take(order::kind::open);
+            EXPECT_EQ(orders.size(), 1U);
+            return orders.at(0);
+        };
+        const auto first = next();
+        EXPECT_EQ(first.connect->protocol, newest);
+        a.fail(static_cast<server_seat *>(first.seat), {"0A000", "unsupported frontend protocol", by_a_word, true});
+        if (by_a_word) {
+            EXPECT_TRUE(a.take(order::kind::refuse_by_server).empty()) << "it may yet come";
+        } else {
+            EXPECT_TRUE(a.take(order::kind::open).empty()) << "it may be down: no sooner than others";
+            a.pass(seconds(15));
+            a.tick();
+        }
+        const auto second = next();
+        EXPECT_EQ(second.connect->protocol, oldest);
+        a.fail(static_cast<server_seat *>(second.seat), refused_by_server);
+        EXPECT_EQ(a.take(order::kind::refuse_by_server).size(), 1U);
+        EXPECT_TRUE(a.take(order::kind::open).empty());
+    }
+    account b;
+    b.settings->global.server_protocol = config::protocol_version::v3_0;
+    b.open_book();
+    b.join(b.connect());
+    EXPECT_EQ(b.take(order::kind::open).at(0).connect->protocol, oldest);
 }
 
 TEST(ledger_login, a_working_pool_takes_a_failure_calmly) {

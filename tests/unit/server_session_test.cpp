@@ -94,6 +94,61 @@ TEST(server_login, a_server_without_a_key) {
     EXPECT_FALSE(it.it->key());
 }
 
+TEST(server_login, protocol_3_2_and_what_a_server_makes_of_it) {
+    constexpr std::uint32_t newest = 3U << 16 | 2;
+    const auto answer = [](std::uint32_t version, std::size_t options = 0) {
+        return message('v', be32(version) + be32(options) + (options > 0 ? z("_pq_.x") : ""));
+    };
+    const struct {
+        std::string_view what;
+        std::string bytes;
+        bool logs_in;
+        bool refused = false;  ///< another attempt, in 3.0, may do better
+    } table[] = {
+        {"a server that speaks it", server_hello(), true},
+        {"PostgreSQL 11 to 17", answer(3U << 16) + server_hello(), true},
+        {"the minor version alone", answer(0) + server_hello(), true},
+        {"it twice", answer(3U << 16) + answer(3U << 16) + server_hello(), true},
+        {"something newer", answer(newest + 1), false, true},
+        {"another major version", answer(2U << 16 | 5), false, true},
+        {"an option we did not name", answer(3U << 16, 1), false, true},
+        {"half of it", message('v', be32(3U << 16)), false, true},
+        {"too late", be::auth(0) + answer(3U << 16), false},
+        {"PostgreSQL 9.2", be::error("FATAL", "0A000", "unsupported frontend protocol 3.2"), false, true},
+        {"a proxy", be::error("FATAL", "08P01", "unsupported protocol"), false, true},
+        {"another reason", be::error("FATAL", "57P03", "starting up"), false},
+        {"another reason", be::error("FATAL", "53300", "too many"), false},
+        {"another reason, later", be::auth(0) + be::error("FATAL", "0A000", "x"), false},
+    };
+    for (const auto &line : table) {
+        for (const bool newer : {true, false}) {
+            world around;
+            around.build();
+            auto it = around.new_server();
+            effects fx;
+            if (newer) it->speak(newest);
+            it->on_connected(fx);
+            EXPECT_EQ(fx.to_server.text(),
+                      startup({{"user", "app"}, {"database", "db"}}, newer ? newest : std::uint32_t{3U << 16}));
+            EXPECT_EQ(it->login_lost("x").protocol_refused, newer);
+            fx.clear();
+            it->on_bytes(line.bytes, fx);
+            EXPECT_EQ(fx.server, line.logs_in ? server_next::logged_in : server_next::login_failed) << line.what;
+            EXPECT_EQ(it->error().protocol_refused, newer && line.refused) << line.what;
+        }
+    }
+}
+
+TEST(server_login, keys_of_every_length) {
+    for (const std::size_t size : {4U, 8U, 32U, 256U}) {
+        lone it;
+        const std::string secret(size, 'k');
+        it.hear(be::auth(0) + be::key(7, secret) + be::ready('I'));
+        ASSERT_TRUE(it.it->key());
+        EXPECT_EQ(it.it->key()->secret, secret);
+    }
+}
+
 TEST(server_login, startup_parameters_of_the_database) {
     world around;
     around.pool.startup_parameters = {{"client_encoding", "LATIN1"}};
