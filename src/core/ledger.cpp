@@ -77,7 +77,7 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     seat.at = pools_[seat.route->pool].get();
     auto &pool = *seat.at;
     ++pool.clients;
-    if (pool.greeting) return {refusal::none, {}, pool.greeting, seat.route};
+    if (greeting_holds(pool, seat.worker, now, out)) return {refusal::none, {}, pool.greeting, seat.route};
     const bool too_early = pool.failing && now < pool.failed_at + pool.settings->server_login_retry;
     if (too_early && !pool.working()) return {refusal::server_login_failing, pool.error.message, {}, {}};
     seat.joining = true;
@@ -85,6 +85,34 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     pool.joining.push_back(seat);
     serve(pool, now, out);
     return {refusal::none, {}, {}, seat.route};
+}
+
+/// PostgreSQL tells of a promotion with its answer to a query, and clients that look for a primary ask none of a
+/// standby: before one is greeted as by a standby, a server that has been silent for a while is made to speak.
+bool ledger::greeting_holds(pool_entry &pool, base::worker_index worker, time_point now, orders &out) {
+    if (!pool.greeting) return false;
+    if (!pool.greeting->of_standby() || paused_) return true;
+    if (!pool.joining.empty()) return false;  // for that very reason
+    if (now < pool.greeted_at + standby_greeting_age) return true;
+    pool.greeted_at = now;
+    if (pool.live() == 0) {
+        pool.greeting = nullptr;
+        return false;
+    }
+    if (pool.idle_count == 0) return true;  // those at work speak
+    order_check(*pick_idle(pool, worker, now), out);
+    return false;
+}
+
+/// Those who came before the pool had a greeting, or while it was in doubt.
+void ledger::welcome_joiners(pool_entry &pool, orders &out) {
+    while (pool.greeting && !pool.joining.empty()) {
+        auto &client = pool.joining.front();
+        pool.joining.pop_front();
+        client.joining = false;
+        out.push_back(
+            {.what = order::kind::welcome, .worker = client.worker, .client = client.id, .greeting = pool.greeting});
+    }
 }
 
 bool ledger::give_key(client_seat &seat, const cancel_key &key) {

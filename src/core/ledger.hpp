@@ -154,6 +154,8 @@ private:
     shared_route route_of(const config::database &entry, const std::string &database, const std::string &user);
     void configure(pool_entry &, const config::database &entry);
     server_secret secret_of(const pool_entry &, const config::database &entry) const;
+    bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);
+    static void welcome_joiners(pool_entry &, orders &);
     refusal check_client_limits(const client_seat &) const;
     bool under_limits(const pool_entry &) const;
     bool may_open(const pool_entry &, base::time_point now) const;

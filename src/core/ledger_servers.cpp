@@ -139,13 +139,8 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
     pool.failing = false;
     if (derived) pool.derived = derived;
     pool.greeting = greeting;
-    while (!pool.joining.empty()) {
-        auto &client = pool.joining.front();
-        pool.joining.pop_front();
-        client.joining = false;
-        out.push_back(
-            {.what = order::kind::welcome, .worker = client.worker, .client = client.id, .greeting = greeting});
-    }
+    pool.greeted_at = now;
+    welcome_joiners(pool, out);
 }
 
 void ledger::renew_greeting(const server_seat &seat, shared_welcome greeting) {
@@ -203,8 +198,9 @@ bool ledger::lifetime_over(pool_entry &pool, const server_seat &seat, time_point
     return true;
 }
 
-handing_on ledger::give_back(server_seat &seat, time_point now, orders &) {
+handing_on ledger::give_back(server_seat &seat, time_point now, orders &out) {
     auto &pool = *seat.at;
+    welcome_joiners(pool, out);
     const bool was_used = std::exchange(seat.used, false);
     unlink(seat);
     const auto close = [&](std::string_view why) {

@@ -8,6 +8,9 @@
 
 namespace pgsluice::core {
 
+/// What a standby says of itself is asked for again after this time, when a client comes.
+inline constexpr base::duration standby_greeting_age = base::seconds(1);
+
 /// Servers and clients of one entry of [databases], over all its pools.
 struct database_count {
     int servers = 0;
@@ -53,6 +56,7 @@ struct pool_entry {
     waiters joining;               ///< wait for the greeting
 
     shared_welcome greeting;
+    base::time_point greeted_at;  ///< when a server last gave it, or was asked whether it still holds
     std::optional<auth::scram_derived> derived;
     bool speaks_3_0 = false;  ///< its servers refuse to be asked for more
     bool failing = false;     ///< the last attempt to log in failed

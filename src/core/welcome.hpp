@@ -15,6 +15,8 @@ namespace pgsluice::core {
 struct welcome {
     /// As a server has them by itself.
     shared_parameters parameters;
+
+    bool of_standby() const { return parameters && parameters->value("in_hot_standby") == "on"; }
 };
 
 using shared_welcome = std::shared_ptr<const welcome>;

@@ -4,6 +4,7 @@ and nobody else has it. A pool of one server, so that each client gets the serve
 PGSLUICE_SEED: the seed of the fuzzed values; printed."""
 import os
 import random
+import time
 
 import pytest
 from pg import Postgres
@@ -259,10 +260,12 @@ def test_set_session_authorization_never_reaches_another(boss):
 
 
 def test_role_of_connect_query(boss):
-    plain, other = boss("own"), boss("own", role="boss")
+    plain, other, third = boss("own"), boss("own", role="boss"), boss("own", session_authorization="%s" % USER)
     for _ in range(3):
         assert plain.value(WHO) == "boss/tenant/off"
         assert other.value(WHO) == "boss/boss/on"
+        assert plain.value(WHO) == "boss/tenant/off"
+        assert third.value(WHO) == "%s/%s/off" % (USER, USER)
 
 
 def test_session_mode(pg, make_pooler):
@@ -377,9 +380,10 @@ def test_a_promotion_reaches_the_greeting(standby, make_pooler):
     assert early.value("select pg_is_in_recovery()") == "t"
     pid = early.value(PID)
     standby.sql("select pg_promote()")
-    # PostgreSQL tells with the answer to the next query.
+    # PostgreSQL tells with the answer to the next query; who looks for a primary asks none.
+    time.sleep(1.1)
+    assert [pooler.wire().parameters["in_hot_standby"] for _ in "ab"] == ["off", "off"]
     assert early.query("select 1").parameters.get("in_hot_standby") == "off"
-    assert pooler.wire().parameters["in_hot_standby"] == "off"
     assert early.query("select 1").parameters == {}
     assert idle.query("select pg_is_in_recovery()").parameters.get("in_hot_standby") == "off"
     assert early.value(PID) == pid

@@ -100,8 +100,8 @@ public:
         }
         return all;
     }
+    shared_welcome greeting = std::make_shared<const welcome>();
     handing_on opened(server_seat *seat) {
-        static const auto greeting = std::make_shared<const welcome>();
         it->opened(*seat, greeting, {}, now, out);
         return give_back(seat);
     }
@@ -239,6 +239,41 @@ TEST(ledger_login, the_welcome_waits_for_the_first_server) {
     EXPECT_EQ(a.opened(opens[0]).next, step::idle);
     EXPECT_EQ(a.take(order::kind::welcome).size(), 2U);
     EXPECT_TRUE(a.join(a.connect()).greeting);
+}
+
+TEST(ledger_login, a_standby_is_asked_again_before_it_greets) {
+    const auto standing_by = [](std::string_view how) {
+        auto set = std::make_shared<parameter_set>();
+        set->put({.name = "in_hot_standby", .value = how, .reported = true, .confirmed = true});
+        return std::make_shared<const welcome>(welcome{set});
+    };
+    account a;
+    a.open_book();
+    a.greeting = standing_by("on");
+    a.join(a.connect());
+    auto *const server = a.opens().at(0);
+    a.opened(server);
+    EXPECT_EQ(a.take(order::kind::welcome).size(), 1U);
+    EXPECT_TRUE(a.join(a.connect()).greeting) << "it has just said so";
+    a.pass(seconds(1));
+    EXPECT_FALSE(a.join(a.connect()).greeting);
+    EXPECT_FALSE(a.join(a.connect()).greeting) << "waits for the same answer";
+    EXPECT_EQ(a.take(order::kind::check).size(), 1U);
+    EXPECT_TRUE(a.take(order::kind::welcome).empty());
+    a.it->renew_greeting(*server, standing_by("off"));
+    a.give_back(server);
+    const auto welcomed = a.take(order::kind::welcome);
+    ASSERT_EQ(welcomed.size(), 2U);
+    EXPECT_FALSE(welcomed[0].greeting->of_standby());
+    EXPECT_TRUE(a.opens().empty());
+    a.pass(seconds(100));
+    EXPECT_TRUE(a.join(a.connect()).greeting) << "a primary stays one";
+    // Without a server there is nobody to ask.
+    a.it->renew_greeting(*server, standing_by("on"));
+    a.it->closing(*server, a.now, a.out);
+    a.closed(server);
+    EXPECT_FALSE(a.join(a.connect()).greeting);
+    EXPECT_EQ(a.opens().size(), 1U);
 }
 
 TEST(ledger_login, the_servers_refusal_reaches_those_who_wait_and_is_cached) {
