@@ -14,6 +14,7 @@
 #include "config/settings.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
+#include "core/known_starts.hpp"
 #include "core/welcome.hpp"
 #include "wire/frame.hpp"
 #include "wire/startup.hpp"
@@ -34,6 +35,7 @@ struct environment {
     std::shared_ptr<const config::settings> settings;
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
+    known_starts *starts = nullptr;         ///< the worker's own
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
 

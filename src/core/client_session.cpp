@@ -64,25 +64,14 @@ void client_session::on_joined(shared_route route, time_point) {
 }
 
 void client_session::on_welcome(const welcome &greeting, const cancel_key &key, time_point now, effects &fx) {
-    const auto &defaults = *greeting.parameters;
-    auto own = std::make_shared<parameter_set>(defaults);
-    for (const auto &[name, value] : login_->parameters()) {
-        const auto known = defaults.find(name);
-        if (known && known->value == value) {
-            own->put(*known);
-        } else {
-            own->put({.name = known ? known->name : name, .value = value, .reported = known && known->reported});
-        }
-    }
+    parameters_ = env_.starts->begin(route_->pool, greeting.parameters, login_->parameters());
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
-        for (const auto it : *own)
+        for (const auto it : *parameters_)
             if (it.reported) backend::append_parameter_status(out, it.name, it.value);
         backend::append_backend_key_data(out, key.pid, key.text());
         backend::append_ready_for_query(out, backend::status_idle);
     });
-    // Most clients ask for nothing of their own, and share the pool's set.
-    parameters_ = *own == defaults ? greeting.parameters : std::move(own);
     login_.reset();
     enter(client_state::idle, now);
     fx.client = client_next::resume;
@@ -124,7 +113,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;
-    if (server.parameters() == parameters_) return;
+    if (server.has(parameters_)) return;
     switch (server.adapt(parameters_, fx)) {
         case adaptation::none:
             return adopt(server.parameters(), fx);
@@ -143,6 +132,7 @@ void client_session::adopt(const shared_parameters &theirs, effects &fx) {
         if (it == nullptr || !it->reported || (told != nullptr && told->value == it->value)) return;
         fx.to_client.make([&](std::string &out) { backend::append_parameter_status(out, it->name, it->value); });
     });
+    env_.starts->accepted(parameters_, *theirs);
     parameters_ = theirs;
 }
 
@@ -174,7 +164,7 @@ void client_session::on_parameter_report(const shared_parameters &before, const 
 }
 
 void client_session::on_released(time_point now) {
-    if (server_ != nullptr && *server_->parameters() == *parameters_) parameters_ = server_->parameters();
+    if (server_ != nullptr) server_->has(parameters_);
     server_ = nullptr;
     phase_ = link_phase::quiet;
     transaction_since_ = base::never;

@@ -138,7 +138,9 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
     if (seat.close_needed) return;      // opened under a configuration that is gone: its words do not count
     pool.failing = false;
     if (derived) pool.derived = derived;
-    pool.greeting = greeting;
+    // Where nothing changed the old one stays: clients and servers that share a set are known for equal at a look.
+    const bool same = pool.greeting && *pool.greeting == *greeting;
+    if (!same) pool.greeting = greeting;
     pool.greeted_at = now;
     welcome_joiners(pool, out);
 }

@@ -74,6 +74,16 @@ bool server_session::same_identity() const {
 
 // ---- making it a client's ----
 
+bool server_session::has(const shared_parameters &set) {
+    if (parameters_ == set) return true;
+    if (*parameters_ != *set) return false;
+    for (const auto it : *set)  // a wish of the client's and a doubt of ours look alike
+        if (!it.confirmed) return false;
+    if (settled_ == parameters_) settled_ = set;
+    parameters_ = set;
+    return true;
+}
+
 adaptation server_session::adapt(shared_parameters wanted, effects &fx) {
     const session_basis basis{.values = *greeting_->parameters, .keep_values = !settings_->connect_query.empty()};
     const auto change = change_parameters(basis, *parameters_, *wanted);

@@ -103,6 +103,8 @@ public:
     /// Makes this session equal to the linked client's, ahead of its requests. The client's machine is told by
     /// on_parameters_applied() when it was not so already.
     adaptation adapt(shared_parameters wanted, effects &);
+    /// It is equal to that already. It keeps that very set then, so that the next look is one at a pointer.
+    bool has(const shared_parameters &);
     /// The linked client's machine is about to send a request, or part of a message.
     owed_replies &owed() { return owed_; }
     const owed_replies &owed() const { return owed_; }

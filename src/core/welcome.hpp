@@ -16,6 +16,9 @@ struct welcome {
     /// As a server has them by itself.
     shared_parameters parameters;
 
+    bool operator==(const welcome &other) const {
+        return parameters == other.parameters || (parameters && other.parameters && *parameters == *other.parameters);
+    }
     bool of_standby() const { return parameters && parameters->value("in_hot_standby") == "on"; }
 };
 

@@ -17,6 +17,7 @@ worker::worker(base::worker_index index, shared &all, core::environment env)
       scratch_(std::make_unique<char[]>(scratch_bytes)) {
     env_.random = &random_;
     env_.statements = &statements_;
+    env_.starts = &starts_;
 }
 
 worker::~worker() = default;

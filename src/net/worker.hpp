@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/client_login.hpp"
+#include "core/known_starts.hpp"
 #include "core/orders.hpp"
 #include "core/statements.hpp"
 #include "net/mailbox.hpp"
@@ -108,6 +109,7 @@ private:
     core::environment env_;
     openssl_random random_;
     core::statement_store statements_;
+    core::known_starts starts_;
     ready_set ready_;
     mailbox mailbox_;
     bool stopping_ = false;

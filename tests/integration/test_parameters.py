@@ -112,6 +112,21 @@ def test_no_round_trip_of_its_own_once_it_was_accepted(pg, make_pooler):
     assert said == [set_all, one, one, one, put_back, one, one, set_all, one]
 
 
+def test_a_later_client_gains_by_an_earlier_one(pg, make_pooler):
+    """The server's own spelling is in its welcome, and its first query needs no answer to a SET before it."""
+    pooler = make_pooler({**ONE, "worker_threads": 1}, databases={"logged": ""})
+    asked = {"timezone": "utc", "client_encoding": "latin-1", "DateStyle": "german"}
+    first = pooler.wire(database="logged", parameters=asked)
+    assert first.parameters["TimeZone"] == "utc"
+    told = first.query("select 1").parameters
+    assert told == {"TimeZone": "UTC", "client_encoding": "LATIN1", "DateStyle": "German, DMY"}
+    second = pooler.wire(database="logged", parameters=asked)
+    assert {name: second.parameters[name] for name in told} == told
+    start = len(pg.log_text())
+    assert second.query("select 1").parameters == {}
+    assert pg.log_text()[start:].count("statement:") == 1
+
+
 def test_sql_does_not_make_it_lost(make_pooler):
     pooler = make_pooler(ONE)
     wire, other = pooler.wire(parameters={"options": "-c my.var=mine -c geqo=off"}), pooler.wire()

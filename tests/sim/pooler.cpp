@@ -545,6 +545,7 @@ pooler::pooler(std::shared_ptr<const config::settings> settings, std::uint32_t c
     env.settings = settings;
     env.random = this;
     env.statements = &statements;
+    env.starts = &starts;
     env.mock_key = "mock";
 }
 

@@ -194,6 +194,7 @@ public:
 
     core::ledger ledger;
     core::statement_store statements;
+    core::known_starts starts;
     core::environment env;
     dice &luck;
     base::time_point now{std::chrono::hours(1000)};

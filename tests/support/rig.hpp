@@ -57,6 +57,7 @@ struct world {
     config::settings settings;
     config::pool_settings pool;
     core::statement_store statements;
+    core::known_starts starts;
     core::environment env;
     counting_random random;
     base::time_point now{std::chrono::hours(1000)};
@@ -78,6 +79,7 @@ struct world {
     void build() {
         env.settings = std::make_shared<config::settings>(settings);
         env.statements = &statements;
+        env.starts = &starts;
         env.random = &random;
         env.mock_key = "mock";
         shared_pool = std::make_shared<config::pool_settings>(pool);
