@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 namespace pgsluice::core {
 
@@ -13,29 +12,27 @@ namespace {
 
 // ---- records ----
 
-struct record_head {
-    std::uint32_t name_bytes, value_bytes;
-    std::uint8_t reported, confirmed;
-};
-constexpr std::size_t head_bytes = 10;
+constexpr unsigned char reported_bit = 1, confirmed_bit = 2;
 
-record_head head_of(const char *at) {
-    record_head head{};
-    std::memcpy(&head.name_bytes, at, 4);
-    std::memcpy(&head.value_bytes, at + 4, 4);
-    std::memcpy(&head.reported, at + 8, 1);
-    std::memcpy(&head.confirmed, at + 9, 1);
-    return head;
+/// Seven bits a byte, the lowest first; the eighth says that more follow.
+void append_size(std::string &record, std::size_t size) {
+    for (; size >= 0x80; size >>= 7) record += static_cast<char>(0x80 | (size & 0x7f));
+    record += static_cast<char>(size);
+}
+
+std::size_t take_size(const char *&at) {
+    std::size_t size = 0;
+    for (unsigned shift = 0;; shift += 7) {
+        const auto byte = static_cast<unsigned char>(*at++);
+        size |= static_cast<std::size_t>(byte & 0x7f) << shift;
+        if (byte < 0x80) return size;
+    }
 }
 
 std::string record_of(const parameter &it) {
-    const auto name_bytes = static_cast<std::uint32_t>(it.name.size());
-    const auto value_bytes = static_cast<std::uint32_t>(it.value.size());
-    std::string record(head_bytes, '\0');
-    std::memcpy(record.data(), &name_bytes, 4);
-    std::memcpy(record.data() + 4, &value_bytes, 4);
-    record[8] = it.reported ? 1 : 0;
-    record[9] = it.confirmed ? 1 : 0;
+    std::string record(1, static_cast<char>((it.reported ? reported_bit : 0) | (it.confirmed ? confirmed_bit : 0)));
+    append_size(record, it.name.size());
+    append_size(record, it.value.size());
     return record.append(it.name).append(it.value);
 }
 
@@ -159,17 +156,18 @@ void append_put_back(std::string &sql, const session_basis &basis, std::string_v
 // ---- the set ----
 
 parameter parameter_set::iterator::operator*() const {
-    const auto head = head_of(at_);
-    const char *const name = at_ + head_bytes;
-    return {.name = {name, head.name_bytes},
-            .value = {name + head.name_bytes, head.value_bytes},
-            .reported = head.reported != 0,
-            .confirmed = head.confirmed != 0};
+    const char *at = at_;
+    const auto flags = static_cast<unsigned char>(*at++);
+    const auto name_bytes = take_size(at), value_bytes = take_size(at);
+    return {.name = {at, name_bytes},
+            .value = {at + name_bytes, value_bytes},
+            .reported = (flags & reported_bit) != 0,
+            .confirmed = (flags & confirmed_bit) != 0};
 }
 
 parameter_set::iterator &parameter_set::iterator::operator++() {
-    const auto head = head_of(at_);
-    at_ += head_bytes + head.name_bytes + head.value_bytes;
+    const auto it = **this;
+    at_ = it.value.data() + it.value.size();
     return *this;
 }
 

@@ -59,7 +59,7 @@ public:
 private:
     void replace(std::string_view name, std::string_view record);
 
-    std::string bytes_;  ///< records: flags, length of the name, length of the value, name, value
+    std::string bytes_;  ///< records: flags, size of the name, size of the value, name, value
 };
 
 using shared_parameters = std::shared_ptr<const parameter_set>;
