@@ -78,8 +78,8 @@ void client_session::on_welcome(const welcome &greeting, const cancel_key &key, 
 }
 
 void client_session::close_with(refusal why, effects &fx, std::string_view argument) {
-    // In the middle of a server's message a text of ours would be read as part of it.
-    if (server_ == nullptr || !server_->relaying_message()) {
+    // In the middle of a server's message a text of ours would be read as part of it; after its FATAL nobody reads on.
+    if (server_ == nullptr || !(server_->relaying_message() || server_->said_farewell())) {
         fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
     }
     if (fx.why.empty()) fx.why = words(why, argument).message;

@@ -34,10 +34,12 @@ bool owed_replies::sent(request what, asker who, bool noted) {
         case request::function_call:
             if (skip_to_sync_) return false;
             unsynced_ = false;
+            copy_ended_ = true;  // none that runs survives it: what follows is not for that one
             break;
         default:
             if (skip_to_sync_) return false;
             unsynced_ = true;
+            copy_ended_ = true;
             break;
     }
     push(what, who, noted);
@@ -88,7 +90,7 @@ void owed_replies::begin_copy_in() {
     for (std::size_t i = kept; i < queue_.size(); ++i) {
         const bool end = !copy_ended_ && at(i) == request::copy_end;
         const bool eaten = !copy_ended_ && at(i) == request::sync;
-        copy_ended_ = copy_ended_ || end;
+        copy_ended_ = copy_ended_ || !eaten;  // by its end, or by a request, which it does not survive
         ignored_syncs_ += eaten ? 1 : 0;
         ends_ -= eaten ? 1 : 0;
         if (!end && !eaten) queue_[kept++] = queue_[i];
@@ -110,16 +112,17 @@ void owed_replies::drop_all() {
 /// A COPY failed that Syncs were sent to. Which of them the server had read by then, only the server knows: a trigger,
 /// a cancel or bad data end it at different places.
 fate owed_replies::copy_failed() {
-    bool only_syncs = true;
+    bool only_syncs = true, ours = false;
     for (std::size_t i = head_ + 1; i < queue_.size(); ++i) {
         only_syncs = only_syncs && (at(i) == request::copy_end || at(i) == request::sync);
+        ours = ours || (queue_[i] & pooler_bit) != 0 || at(i) == request::known_parse;
     }
     in_batch_ = head() == request::execute;
     note_end(head_, outcome::failed);
     queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);
     drop_all();
     heard_syncs_ = 0;
-    doubt_ = only_syncs ? doubt::open : doubt::lost;
+    doubt_ = only_syncs ? doubt::open : ours ? doubt::mixed : doubt::lost;
     return fate::to_client;
 }
 
@@ -146,6 +149,8 @@ fate owed_replies::in_doubt(char type) {
             // Only our own Sync was heard: all of the client's were eaten, and its batch still waits for one.
             skip_to_sync_ = in_batch_ && heard_syncs_ == 1;
             return fate::swallow;
+        case doubt::mixed:
+            return type == backend::ready_for_query ? fate::to_client : fate::violation;
         case doubt::lost:
         case doubt::none:
             break;
@@ -155,8 +160,9 @@ fate owed_replies::in_doubt(char type) {
 
 fate owed_replies::failed() {
     if (owed() == 0) {
+        if (needs_sounding() || sounding()) return fate::violation;  // whose it is can not be told
         drop_all();
-        doubt_ = doubt::lost;
+        if (doubt_ == doubt::none) doubt_ = doubt::lost;
         return fate::to_client;
     }
     if (copy_in_ && ignored_syncs_ > 0) return copy_failed();

@@ -63,7 +63,8 @@ public:
     bool last_batch() const { return ends_ == 0 || (ends_ == 1 && !unsynced_); }
     /// What is to come can not be told now: an error ended a COPY while Syncs were on their way, of which the COPY may
     /// have eaten any number; or the server reported an error that nobody asked for, and is about to go. All of it goes
-    /// to the client, and the server does not go back to its pool.
+    /// to the client, and the server does not go back to its pool. With requests of the pooler's among it, the first
+    /// reply that may be to one of those is a violation.
     bool doubtful() const { return doubt_ != doubt::none; }
     /// The doubt can be ended by a Sync and an empty query of the pooler's, behind everything that was sent: see
     /// sounded(). Until its answer came, nothing else may be sent.
@@ -103,11 +104,12 @@ private:
     bool unsynced_ = false;
     bool skip_to_sync_ = false;
     bool copy_in_ = false;     ///< CopyInResponse seen, the COPY has not ended
-    bool copy_ended_ = false;  ///< the client has sent CopyDone or CopyFail for it
+    bool copy_ended_ = false;  ///< CopyDone, CopyFail or a request, which ends it by an error, was sent behind it
     /// Why what is to come can not be told, and how far the way out of it is.
     enum class doubt : std::uint8_t {
         none,
         lost,      ///< there is no way out
+        mixed,     ///< nor here, and requests of the pooler's were sent behind the COPY
         open,      ///< there is: nothing but Syncs was sent behind the COPY
         sounding,  ///< ReadyForQuery for each Sync that was not eaten, then one for ours
         marked,    ///< the empty query was answered: its ReadyForQuery is the last

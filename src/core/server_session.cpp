@@ -36,6 +36,12 @@ bool ends_all_statements(std::string_view body) {
     return body == "DISCARD ALL\0"sv || body == "DEALLOCATE ALL\0"sv;
 }
 
+/// An error that the server closes the connection after.
+bool ends_session(std::string_view error) {
+    const auto fields = wire::parse_error_fields(error);
+    return fields && (fields->severity == "FATAL" || fields->severity == "PANIC");
+}
+
 /// Notifications are for a LISTEN of a client that has gone: nobody may get them.
 bool may_come_when_idle(char type) {
     return type == backend::parameter_status || type == backend::notification_response;
@@ -442,6 +448,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     if (!body_forward_) return;
     fx.to_client.view(raw);
     error_last_ = is_error;
+    farewell_ = is_error && message.whole() && ends_session(message.body);
 }
 
 /// Errors that concern prepared statements. True: all is done; the client got other words, or none.

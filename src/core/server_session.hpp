@@ -218,6 +218,8 @@ public:
     bool relaying_message() const { return body_left_ > 0 && body_forward_; }
     /// The last thing the client got from the server is an error: when the connection ends now, that was why.
     bool said_last_words() const { return error_last_; }
+    /// And it says itself that the connection ends: the client needs no other reason.
+    bool said_farewell() const { return farewell_; }
     /// Part of a client's message is with the server: nothing else may be said to it.
     bool upload_open() const { return upload_open_; }
     /// The link may end now: the proof holds, and the pool_mode wants it. Every event of ours and the client's relay
@@ -320,6 +322,7 @@ private:
     bool pressed_ = false;         ///< abandoned: what runs in cancel_round_ has been cancelled already
     bool unsent_ = false;
     bool error_last_ = false;
+    bool farewell_ = false;
     std::uint64_t rounds_ = 1;
     std::uint64_t cancel_round_ = 0;  ///< rounds_ when the cancel under way began
 

@@ -53,6 +53,19 @@ TEST(client_relay, a_transaction_keeps_its_server) {
                    client(fe::query("rollback")), server(over), to_client(over), released});
 }
 
+TEST(client_relay, nothing_is_said_after_the_servers_farewell) {
+    // A message of no type closes the client: told so after an ERROR, not after a FATAL, which has told it already.
+    for (const auto *const severity : {"ERROR", "FATAL"}) {
+        world around;
+        rig it(around);
+        it.welcomed();
+        it.client_sends(fe::query("copy t from stdin"));
+        it.server_sends(be::copy_in + be::error(severity, "08P01", "synchronization was lost"));
+        it.client_sends(message('~'));
+        EXPECT_EQ(types(it.to_client), severity == "FATAL"s ? "GE" : "GEE");
+    }
+}
+
 TEST(client_relay, an_extended_batch) {
     const auto batch = fe::unnamed("select $1") + fe::sync;
     const auto answer = be::parse_complete + be::bind_complete + be::selected("1") + be::ready('I');

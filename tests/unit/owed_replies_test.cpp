@@ -131,6 +131,43 @@ TEST(owed_replies, the_second_copy_of_a_query_has_its_own_end) {
     EXPECT_TRUE(c.owed.settled());
 }
 
+TEST(owed_replies, a_request_behind_a_copy_that_fails_has_its_own_copy_end) {
+    // The first COPY fails by its data before it reads the Query behind it; CopyDone and Sync are for the second one.
+    for (const std::size_t heard_before : {0, 1, 2, 3, 4}) {
+        conversation c;
+        const std::string sent = "QQcS", heard = "GEZGCZZ";
+        c.send(sent.substr(0, 1 + heard_before / 2));
+        std::size_t at = 0;
+        for (; at < heard_before; ++at) EXPECT_EQ(c.hear(heard.substr(at, 1)), "c");
+        c.send(sent.substr(1 + heard_before / 2));
+        for (; at < heard.size(); ++at) EXPECT_EQ(c.hear(heard.substr(at, 1)), "c") << heard_before << " " << at;
+        EXPECT_TRUE(c.owed.settled()) << heard_before;
+    }
+    conversation extended;  // the batch of the first skips to the Sync, CopyDone and all
+    extended.send("E").hear("G");
+    extended.send("BcS");
+    EXPECT_EQ(extended.hear("EZ"), "cc");
+    EXPECT_TRUE(extended.owed.settled());
+}
+
+TEST(owed_replies, doubt_about_what_is_ours_is_a_violation) {
+    for (const bool known_parse : {false, true}) {
+        conversation c;
+        c.send("Q").hear("G");
+        c.send("S");
+        if (known_parse) {
+            c.send("k");
+        } else {
+            c.send("C", asker::pooler).send("B");
+        }
+        c.send("S");
+        EXPECT_EQ(c.hear("EZZ"), "ccc");  // so much is the client's in any case
+        EXPECT_TRUE(c.owed.doubtful());
+        EXPECT_FALSE(c.owed.needs_sounding());
+        EXPECT_EQ(c.hear("3"), "!");
+    }
+}
+
 TEST(owed_replies, a_copy_that_failed_with_a_sync_under_way_is_sounded) {
     struct {
         std::string_view kind, heard, fates;
@@ -321,6 +358,7 @@ private:
     void send(told it) {
         if (owed_.skipping() && it.type != 'S') return;  // as client_session does
         trace += it.pooler ? "*" : "";
+        if (it.pooler) ours_sent_ = true;
         trace += it.type;
         if (it.type != 'd' && it.type != 'H')
             owed_.sent(conversation::of(it.type), it.pooler ? asker::pooler : asker::client);
@@ -414,7 +452,7 @@ private:
         }
         owed_.sounded();
         sounded = true;
-        while (owed_.sounding()) {
+        while (owed_.sounding() && !model_.dead) {
             if (!model_.step(false) && model_.out.empty()) return "sounding has no end";
             if (const auto wrong = hear_one(); !wrong.empty()) return wrong;
         }
@@ -441,7 +479,13 @@ private:
         const bool was_doubtful = owed_.doubtful(), was_sounding = owed_.sounding();
         const auto fate = owed_.received(reply.type);
         doubted = doubted || owed_.doubtful();
-        if (fate == fate::violation) return "a violation was reported";
+        if (fate == fate::violation) {
+            if (!was_doubtful || !(ours_sent_ || sounded)) return "a violation was reported";
+            // A COPY failed in doubt, with requests of ours behind it or an error in the sounding: the connection ends.
+            model_.dead = true;
+            model_.out.clear();
+            return {};
+        }
         if (was_doubtful && reply.type == 'Z' && fate == fate::hold) {
             if (held_ && *held_) return "a ReadyForQuery of the pooler's went to the client";
             held_ = reply.pooler;
@@ -452,8 +496,7 @@ private:
         }
         if (owed_.needs_sounding() && !was_doubtful) return sound();
         // An error at a request of the pooler's inside a batch is the client's.
-        const bool ours = reply.pooler && !was_doubtful;
-        if (reply.type != 'E' && fate != fate::hold && !was_doubtful && (fate == fate::swallow) != ours)
+        if (reply.type != 'E' && fate != fate::hold && (fate == fate::swallow) != reply.pooler)
             return "the reply went to the wrong one";
         if (reply.type == 'G') believes_copy_ = true;
         return check();
@@ -497,6 +540,7 @@ private:
     owed_replies owed_;
     backend_model model_;
     bool believes_copy_ = false;
+    bool ours_sent_ = false;
     std::optional<bool> held_;  ///< the ReadyForQuery held back: whether it is the pooler's
 };
 
