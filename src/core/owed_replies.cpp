@@ -140,7 +140,7 @@ fate owed_replies::in_doubt(char type) {
                 ++heard_syncs_;
                 return fate::hold;
             }
-            if (doubt_ == doubt::open || type != backend::empty_query_response) return fate::violation;
+            if (doubt_ == doubt::open || type != backend::close_complete) return fate::violation;
             doubt_ = doubt::marked;
             return fate::swallow;
         case doubt::marked:

@@ -66,11 +66,11 @@ public:
     /// to the client, and the server does not go back to its pool. With requests of the pooler's among it, the first
     /// reply that may be to one of those is a violation.
     bool doubtful() const { return doubt_ != doubt::none; }
-    /// The doubt can be ended by a Sync and an empty query of the pooler's, behind everything that was sent: see
-    /// sounded(). Until its answer came, nothing else may be sent.
+    /// The doubt can be ended by a Sync, a Close of nothing and a Sync of the pooler's, behind everything that
+    /// was sent: see sounded(). Until its answer came, nothing else may be sent.
     bool needs_sounding() const { return doubt_ == doubt::open; }
     bool sounding() const { return doubt_ == doubt::sounding || doubt_ == doubt::marked; }
-    /// That Sync and that empty query go to the server now.
+    /// Those three go to the server now.
     void sounded();
     /// The next reply is swallowed.
     void take_over_next() { queue_[head_] = static_cast<char>(queue_[head_] | pooler_bit); }
@@ -111,8 +111,8 @@ private:
         lost,      ///< there is no way out
         mixed,     ///< nor here, and requests of the pooler's were sent behind the COPY
         open,      ///< there is: nothing but Syncs was sent behind the COPY
-        sounding,  ///< ReadyForQuery for each Sync that was not eaten, then one for ours
-        marked,    ///< the empty query was answered: its ReadyForQuery is the last
+        sounding,  ///< ReadyForQuery for each Sync that was not eaten, then one for our first
+        marked,    ///< the Close was answered: one ReadyForQuery more
     };
     doubt doubt_ = doubt::none;
     bool in_batch_ = false;          ///< the COPY was Execute's: the server skips to a Sync

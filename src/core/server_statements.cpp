@@ -191,10 +191,10 @@ bool server_session::replaces_error(std::string_view body, effects &fx) {
 void server_session::sound(effects &fx) {
     fx.to_server.make([](std::string &out) {
         frontend::append_sync(out);
-        frontend::append_query(out, "");
+        frontend::append_close_portal(out, "PGSLUICE_0");  // there is none; and unlike a query it ends nothing
+        frontend::append_sync(out);
     });
     owed_.sounded();
-    forget_unnamed();
 }
 
 /// The server's words, with the client's name for the statement in place of ours.

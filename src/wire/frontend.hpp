@@ -34,6 +34,9 @@ inline void append_parse(std::string &out, std::string_view name, std::string_vi
 inline void append_close_statement(std::string &out, std::string_view name) {
     writer(out, close).u8('S').cstring(name).finish();
 }
+inline void append_close_portal(std::string &out, std::string_view name) {
+    writer(out, close).u8('P').cstring(name).finish();
+}
 inline void append_describe_statement(std::string &out, std::string_view name) {
     writer(out, describe).u8('S').cstring(name).finish();
 }

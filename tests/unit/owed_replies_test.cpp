@@ -173,10 +173,10 @@ TEST(owed_replies, a_copy_that_failed_with_a_sync_under_way_is_sounded) {
         std::string_view kind, heard, fates;
         bool skipping;
     } const table[] = {
-        {"E", "ZIZ", "hpp", true},     // the COPY ate the Sync: the batch waits for another one
-        {"E", "ZZIZ", "hhpp", false},  // the error came first, and the Sync ended its batch
-        {"Q", "ZZIZ", "hhpp", false},
-        {"Q", "ZZZIZ", "hhhpp", false},
+        {"E", "Z3Z", "hpp", true},     // the COPY ate the Sync: the batch waits for another one
+        {"E", "ZZ3Z", "hhpp", false},  // the error came first, and the Sync ended its batch
+        {"Q", "ZZ3Z", "hhpp", false},
+        {"Q", "ZZZ3Z", "hhhpp", false},
     };
     for (const auto &it : table) {
         conversation c;
@@ -444,8 +444,8 @@ private:
 
     /// The pooler finds out what is owed; meanwhile its client is held back.
     std::string sound() {
-        for (const auto *const it : {"Z", "IZ"}) {
-            told ours{it[0] == 'Z' ? 'S' : 'Q', it};
+        for (const auto *const it : {"Z", "3", "Z"}) {
+            told ours{it[0] == 'Z' ? 'S' : 'C', it};
             ours.pooler = true;
             trace += "*?";
             model_.in.push_back(std::move(ours));
@@ -490,7 +490,7 @@ private:
             if (held_ && *held_) return "a ReadyForQuery of the pooler's went to the client";
             held_ = reply.pooler;
         }
-        if (was_sounding && reply.type == 'I') {
+        if (was_sounding && reply.type == '3') {
             if (!held_ || !*held_) return "a ReadyForQuery of the client's is lost";
             held_.reset();
         }

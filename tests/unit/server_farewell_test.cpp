@@ -227,8 +227,8 @@ TEST(farewell, a_copy_that_may_have_eaten_the_sync) {
     it.cancel_over();
     it.take_server();
     it.server_sends(canceled);
-    EXPECT_EQ(it.take_server(), fe::sync + fe::query("")) << "it is found out";
-    it.server_sends(be::ready('I') + message('I') + be::ready('I'));
+    EXPECT_EQ(it.take_server(), fe::sync + fe::close('P', "PGSLUICE_0") + fe::sync) << "it is found out";
+    it.server_sends(be::ready('I') + be::close_complete + be::ready('I'));
     EXPECT_EQ(it.take_client(), "");
     EXPECT_EQ(it.take_server(), fe::sync) << "the client's was eaten: its batch still waits for one";
     it.server_sends(be::ready('I'));
