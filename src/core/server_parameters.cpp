@@ -100,9 +100,9 @@ void server_session::on_errand_error(std::string_view body) {
     last_query_failed_ = errand_queries_ == 1;
     if (errand_ != errand::parameters || !refusal_.empty()) return;
     if (const auto fields = wire::parse_error_fields(body)) {
-        error_.sqlstate = fields->sqlstate;
-        wire::append_error_response(refusal_,
-                                    {"FATAL", fields->sqlstate, fields->message, fields->detail, fields->hint});
+        error_.sqlstate = fields->sqlstate.size() == 5 ? fields->sqlstate : "XX000";
+        const auto message = fields->message.empty() ? "the server gave no reason" : fields->message;
+        wire::append_error_response(refusal_, {"FATAL", error_.sqlstate, message, fields->detail, fields->hint});
     } else {
         append_refusal(refusal_, refusal::invalid_server_parameter);
     }

@@ -247,7 +247,8 @@ void server_session::on_login(const wire::frame &message, effects &fx) {
             if (errand_ == errand::connect_query) return fail_login("exec_on_connect query failed", "08006", false, fx);
             const auto fields = wire::parse_error_fields(message.body);
             if (!fields) return fail_login("broken error message from server", "08P01", false, fx);
-            fail_login(fields->message, fields->sqlstate.size() == 5 ? fields->sqlstate : "08006", true, fx);
+            fail_login(fields->message.empty() ? "the server gave no reason" : fields->message,
+                       fields->sqlstate.size() == 5 ? fields->sqlstate : "08006", true, fx);
             break;
         }
         case backend::notice_response:

@@ -1,6 +1,7 @@
 // A PostgreSQL backend in small, at the level of bytes: login, simple and extended protocol, transactions, COPY,
 // errors, parameters, one unnamed statement. What a request does is in its text: "T<client>.<request> <letters>", and
-// every row and error says whose request it answers and under which application_name it ran. Written from the manual
+// every row and error says whose request it answers, and under which application_name (which is reported) and my.who
+// (which is not) it ran. Written from the manual
 // and PostgresMain, not from src/. One step is one message read or one reply.
 #pragma once
 
@@ -191,8 +192,8 @@ private:
                 const bool big = now_[at_ - 1] == 'R';
                 if (!described_ && !extended_) say(be::columns("c"));
                 described_ = true;
-                return say(
-                    be::row(whose() + "|" + parameters_["application_name"] + "|" + std::string(big ? 3000 : 0, '.')));
+                return say(be::row(whose() + "|" + parameters_["application_name"] + "|" + parameters_["my.who"] + "|" +
+                                   std::string(big ? 3000 : 0, '.')));
             }
             case 'b':
                 status_ = status_ == 'I' ? 'T' : status_;
@@ -207,6 +208,9 @@ private:
             case 'a':
                 before_ = std::exchange(parameters_["application_name"], whose());
                 return say(be::parameter("application_name", whose()));
+            case 'u':
+                resets_ = true;
+                return;
             case 'i':
                 copying_ = true;
                 return say(be::copy_in);
@@ -217,21 +221,32 @@ private:
         }
     }
 
-    /// What the pooler says of its own accord: SET lists, check and reset queries.
+    /// What the pooler says of its own accord: lists of SET and RESET, all or none; check and reset queries.
     void run_sql() {
+        auto after = parameters_;
+        std::string answers;
         std::size_t at = 0;
         while ((at = now_.find("SET \"", at)) != std::string::npos) {
+            const bool reset = at >= 2 && now_.compare(at - 2, 2, "RE") == 0;
             at += 5;
             const auto name = now_.substr(at, now_.find('"', at) - at);
+            if (reset) {
+                after.erase(name);
+                answers += be::complete("RESET");
+                continue;
+            }
             at = now_.find("='", at) + 2;
             const auto value = now_.substr(at, now_.find('\'', at) - at);
             if (value == "bad") return fail("22023", "invalid value");
-            parameters_[name] = value;
-            say(be::parameter(name, value) + be::complete("SET"));
+            after[name] = value;
+            answers += (name == "my.who" ? "" : be::parameter(name, value)) + be::complete("SET");
         }
+        parameters_ = std::move(after);
+        say(answers);
         if (now_ == "ROLLBACK") status_ = 'I';
         if (now_ == "DISCARD ALL") {
             unnamed_.reset();
+            parameters_.erase("my.who");
             if (!parameters_["application_name"].empty()) say(be::parameter("application_name", ""));
             parameters_["application_name"].clear();
         }
@@ -242,7 +257,8 @@ private:
     void complete() {
         running_ = false;
         before_.reset();
-        say(be::complete("DONE"));
+        if (resets_) parameters_.erase("my.who");
+        say(be::complete(std::exchange(resets_, false) ? "RESET" : "DONE"));
         if (!extended_) say(be::ready(status_));
     }
 
@@ -267,7 +283,7 @@ private:
     }
 
     void fail(std::string_view code, std::string_view text) {
-        running_ = copying_ = false;
+        running_ = copying_ = resets_ = false;
         if (before_) {  // rolled back
             parameters_["application_name"] = *before_;
             say(be::parameter("application_name", *std::exchange(before_, std::nullopt)));
@@ -297,6 +313,7 @@ private:
     bool started_ = false, ready_ = false, running_ = false, copying_ = false, skip_ = false, batch_ = false,
          extended_ = false;
     bool described_ = false, ends_ = false;
+    bool resets_ = false;  ///< what runs takes my.who back
 };
 
 }  // namespace pgsluice::sim

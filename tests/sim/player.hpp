@@ -25,6 +25,8 @@ public:
         if (dice_.pick(3) == 0) application_ = me_ + "-start";
         test::pairs parameters{{"user", std::move(user)}, {"database", std::move(database)}};
         if (!application_.empty()) parameters.emplace_back("application_name", application_);
+        if (dice_.pick(3) == 0) who_ = habits_.may_fail && dice_.once_in(8) ? "bad" : me_ + "-who";
+        if (!who_.empty()) parameters.emplace_back("my.who", who_);
         send(test::startup(parameters));
     }
 
@@ -92,6 +94,7 @@ private:
     }
     std::string text(std::string_view letters) {
         last_ = me_ + "." + std::to_string(++count_) + " " + std::string(letters);
+        reset_ = reset_ || letters.find('u') != std::string_view::npos;
         return last_;
     }
     void query(std::string_view letters) {
@@ -151,7 +154,7 @@ private:
                 }
                 return query("r");
             case 9:
-                return query("a");
+                return query(dice_.once_in(3) ? "ru" : "a");
             case 10:
                 batch("br");
                 send(fe::flush);
@@ -270,7 +273,10 @@ private:
         const auto application = value.substr(bar, value.find('|', bar) - bar);
         if (application != application_)
             return "ran under application_name '" + application + "', not '" + application_ + "'";
-        return {};
+        const auto second = value.find('|', bar) + 1;
+        const auto who = value.substr(second, value.find('|', second) - second);
+        if (reset_ && habits_.session_mode) return {};
+        return who == who_ ? "" : "ran under my.who '" + who + "', not '" + who_ + "'";
     }
     std::string own_parameter(const std::string &body) {
         const auto name = body.substr(0, body.find('\0'));
@@ -282,6 +288,7 @@ private:
     }
     std::string own_error(const std::string &body) {
         const auto code = test::field(body, 'C'), text = test::field(body, 'M');
+        if (who_ == "bad" && code == "22023" && test::field(body, 'S') == "FATAL") return {};
         if (const auto at = text.find('@'); at != std::string::npos && code != "26000") {
             if (!owner(text.substr(at + 1))) return "got another's error: " + text;
             if (code == "57014" && text.starts_with("canceled") && !canceled_) return "was canceled by another";
@@ -293,14 +300,14 @@ private:
 
     wire &wire_;
     dice &dice_;
-    std::string me_, in_, last_, application_, secret_;
+    std::string me_, in_, last_, application_, who_, secret_;
     habits habits_;
     std::uint32_t pid_ = 0;
     int count_ = 0, due_ = 0, spare_ = 0, answered_ = 0;
     char status_ = 'I';
     bool loose_ = false;  ///< once there may be a ReadyForQuery too many, when a request ends is no longer sure
-    bool welcomed_ = false, in_copy_ = false, expects_copy_ = false, unsynced_ = false, sync_ahead_ = false,
-         canceled_ = false;
+    bool welcomed_ = false, reset_ = false, in_copy_ = false, expects_copy_ = false, unsynced_ = false,
+         sync_ahead_ = false, canceled_ = false;
 };
 
 }  // namespace pgsluice::sim

@@ -32,6 +32,7 @@ public:
     /// Nothing runs and no batch is open. Unread messages are another matter.
     bool at_rest() const { return !running_ && !skip_ && !extended_open_; }
     bool in_copy() const { return running_ && in_copy_; }
+    bool running() const { return running_; }
 
     /// Reads one message or gives one reply; false when it waits. `hit`: an interrupt strikes now if anything runs.
     bool step(bool hit) {

@@ -490,6 +490,18 @@ TEST(client_parameters, one_that_the_server_refuses_ends_the_client_in_its_words
     }
 }
 
+// Found by the fuzz target `server_bytes`: the manual promises clients a SQLSTATE and a message.
+TEST(client_parameters, a_refusal_without_words_gets_some) {
+    for (const auto &error : {message('E', "\0"s), message('E', "SERROR\0C1\0\0"s)}) {
+        world around;
+        rig it(around);
+        it.welcomed({{"user", "app"}, {"my.var", "nowhere"}});
+        it.client_sends(fe::query("select 1"));
+        it.server_sends(error + be::ready('I'));
+        EXPECT_EQ(it.to_client, be::error("FATAL", "XX000", "the server gave no reason"));
+    }
+}
+
 TEST(client_parameters, one_that_is_refused_later_ends_both) {
     world around;
     rig it(around, 2);
