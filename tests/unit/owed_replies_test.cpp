@@ -133,7 +133,7 @@ TEST(owed_replies, the_second_copy_of_a_query_has_its_own_end) {
 
 TEST(owed_replies, a_request_behind_a_copy_that_fails_has_its_own_copy_end) {
     // The first COPY fails by its data before it reads the Query behind it; CopyDone and Sync are for the second one.
-    for (const std::size_t heard_before : {0, 1, 2, 3, 4}) {
+    for (const std::size_t heard_before : {0U, 1U, 2U, 3U, 4U}) {
         conversation c;
         const std::string sent = "QQcS", heard = "GEZGCZZ";
         c.send(sent.substr(0, 1 + heard_before / 2));
