@@ -20,7 +20,7 @@ enum class frontend_state : std::uint8_t {
     unlinked,  ///< without a server: nothing of its batch is anywhere
     linked,    ///< with a server
     skipping,  ///< an ERROR has ended its batch: everything up to Sync is void
-    count_
+    states,    ///< how many
 };
 
 enum class disposition : std::uint8_t {
@@ -42,7 +42,7 @@ using by_type = std::array<std::array<Cell, States>, 256>;
 constexpr auto frontend_rows() {
     namespace f = wire::frontend;
     using d = disposition;
-    by_type<d, static_cast<std::size_t>(frontend_state::count_)> rows{};  // refuse
+    by_type<d, static_cast<std::size_t>(frontend_state::states)> rows{};  // refuse
     const auto row = [&](char type, d unlinked, d linked, d skipping) {
         rows[static_cast<unsigned char>(type)] = {unlinked, linked, skipping};
     };
@@ -87,7 +87,7 @@ enum class request : std::uint8_t {
     sync,
     function_call,
     copy_end,
-    count_
+    kinds,  ///< how many
 };
 
 /// What a reply means for the request at the head of the queue.
@@ -104,7 +104,7 @@ namespace table {
 
 constexpr auto reply_rows() {
     namespace b = wire::backend;
-    constexpr auto states = static_cast<std::size_t>(request::count_);
+    constexpr auto states = static_cast<std::size_t>(request::kinds);
     by_type<step, states> rows{};  // violation
     const auto on = [&](char type, request what, step means) {
         rows[static_cast<unsigned char>(type)][static_cast<std::size_t>(what)] = means;

@@ -39,7 +39,7 @@ TEST(protocol_table, every_client_message_in_every_state) {
     };
     for (int type = 0; type < 256; ++type) {
         std::string row;
-        for (std::size_t state = 0; state < static_cast<std::size_t>(frontend_state::count_); ++state) {
+        for (std::size_t state = 0; state < static_cast<std::size_t>(frontend_state::states); ++state) {
             row += letter(disposition_of(static_cast<char>(type), static_cast<frontend_state>(state)));
         }
         const auto expected = rows.find(static_cast<char>(type));
@@ -63,7 +63,7 @@ TEST(protocol_table, every_server_message_for_every_request) {
         {request::function_call, "Vp Zl Ee"},
         {request::copy_end, "Ee"},
     };
-    ASSERT_EQ(rows.size(), static_cast<std::size_t>(request::count_));
+    ASSERT_EQ(rows.size(), static_cast<std::size_t>(request::kinds));
     const std::map<step, char> letters = {{step::last, 'l'},      {step::part, 'p'},  {step::copies_in, 'g'},
                                           {step::completes, 'c'}, {step::fails, 'e'}, {step::violation, '!'}};
     for (const auto &[what, legal] : rows) {
