@@ -74,6 +74,8 @@ void client::start() {
 
 bool client::may_read() const {
     if (gone_) return true;
+    // A cancel is under way: what follows the request is void, its end too. The sender waits for ours.
+    if (session_.state() == core::client_state::closing) return false;
     if (blocked() || (server_ != nullptr && server_->blocked())) return false;
     const auto wanted = std::max(ahead_max_bytes, session_.needed_bytes());
     return in_.size_bytes() < wanted || session_.state() == core::client_state::login;

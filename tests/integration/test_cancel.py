@@ -404,6 +404,24 @@ def test_a_cancel_that_never_ends(make_pooler, activity, relay):
     wait_until(lambda: pooler.open_files() <= files + 1, 5, "all descriptors given back")
 
 
+@pytest.mark.parametrize("behind_it", [b"", b"X\0\0\0\4"], ids=["nothing", "terminate"])
+def test_who_has_said_all_still_waits_for_the_cancel(make_pooler, activity, relay, behind_it):
+    """A half-closed connection stays open until the cancel has had its effect, like any other."""
+    relay.before = 0.4
+    pooler = make_pooler(ONE, databases=behind(relay))
+    wire = pooler.wire()
+    wire.send(query("select pg_sleep(30)"))
+    asleep(activity)
+    clock = Clock()
+    with Wire(pooler.address) as other:
+        other.send(cancel_request(wire.pid, wire.secret) + behind_it)
+        other.socket.shutdown(socket.SHUT_WR)
+        assert other.read() is None
+    clock.assert_at(0.4)
+    assert wire.ready().errors[0].sqlstate == "57014"
+    assert wire.value("select 1") == "1"
+
+
 @pytest.mark.parametrize("behind_it", [b"X\0\0\0\4", b"\0" * 5000, b"\xff" * 300],
                          ids=["terminate", "zeros", "ones"])
 @pytest.mark.parametrize("half_closed", [False, True])
