@@ -204,7 +204,7 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
         }
     }
     // Before a server is asked for: it would have nothing to do.
-    const bool may_deallocate = rewrites && what == request::query && statements() > 0;
+    const bool may_deallocate = rewrites && what == request::query && may_have_statements();
     if (may_deallocate && message.body_bytes <= deallocate_max_bytes && !message.whole()) return need(message);
     if (server_ == nullptr) {
         enter(client_state::waiting, now);
@@ -491,7 +491,7 @@ void client_session::forget_closed(std::string_view name) {
 
 /// The client's statement that `sql` deallocates; null when it does not, or the name is SQL's own business.
 const client_statements::slot *client_session::deallocates(std::string_view sql, std::string &name) {
-    if (statements() == 0 || sql.size() > deallocate_max_bytes) return nullptr;
+    if (!may_have_statements() || sql.size() > deallocate_max_bytes) return nullptr;
     name = deallocated_name(sql);
     name.resize(std::min(name.size(), name_max_bytes));
     const auto *const slot = name.empty() ? nullptr : book().find(name);
@@ -534,7 +534,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         book().change("", nullptr, batch, then::keep);
         ++about.client_changes;
     }
-    about.may_drop = statements() > 0 && may_drop_statements(message.body);
+    about.may_drop = may_have_statements() && may_drop_statements(message.body);
     if (about.client_changes > 0 || about.may_drop) about.what = note::kind::client;
     return forwarded(request::query, now, std::move(about));
 }

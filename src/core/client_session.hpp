@@ -134,6 +134,7 @@ private:
     void forget_closed(std::string_view name);
     bool begins_batch() const;
     bool open_to_doubt(const client_statements::slot *) const;
+    bool may_have_statements() const { return statements_ && statements_->may_have_named(); }
     const client_statements::slot *deallocates(std::string_view sql, std::string &name);
     void make_deallocatable(effects &fx);
     shared_statement remember(std::string_view body);

@@ -410,7 +410,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             if (!record_parameter(message.body)) return lose("broken ParameterStatus packet", fx);
             if (errand_ != errand::parameters && !same_meaning(*before, *parameters_)) {
                 statements_.meaning_changed(rounds_);
-                forget_unnamed();
+                unnamed_meaning_changed();
             }
             // What our own queries made of the client's parameters it is told when they are over.
             body_forward_ = client_ != nullptr && errand_ == errand::none;

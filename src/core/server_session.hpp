@@ -249,6 +249,7 @@ private:
     void note_shape(const wire::frame &);
     void settle_shape(const note &, outcome);
     bool settle_notes();
+    void unnamed_meaning_changed();
     void on_all_deallocated(fate);
     bool replaces_error(std::string_view body, effects &);
     bool renames_error(std::string_view body, effects &);

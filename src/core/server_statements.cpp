@@ -139,6 +139,13 @@ void server_session::drop_unnamed(effects &fx) {
     tell(request::close, {}, fx, scratch_);
 }
 
+/// It is made anew when it is used again. One that is not remembered can not be, and only who made it can use it: for
+/// that client it is what PostgreSQL has made of it, as without a pooler.
+void server_session::unnamed_meaning_changed() {
+    if (!unnamed_.what || unnamed_.what->known) return forget_unnamed();
+    unnamed_.made_under = parameters_;
+}
+
 // ---- as replies come ----
 
 /// What the ended requests leave behind, here and in the client's book. False: the server did what it can not do.

@@ -99,6 +99,8 @@ public:
     /// Text that the names hold on to.
     std::size_t bytes() const { return bytes_; }
     std::size_t count() const { return named_; }
+    /// False: it has no named one, and no answer that is still to come can bring one back.
+    bool may_have_named() const { return named_ > 0 || first_ < changes_.size(); }
 
 private:
     struct hasher {

@@ -165,6 +165,17 @@ TEST(prepared, a_deallocate_takes_nothing_from_others) {
                    to_server(close_nothing + close_unnamed + use("") + fe::sync)});
 }
 
+TEST(prepared, a_deallocate_behind_a_close_that_may_be_skipped) {
+    const auto failed = be::bind_complete + be::error("ERROR", "22012", "division by zero") + be::ready('I');
+    const auto batch = fe::parse("", "y") + use("") + fe::close('S', "s") + fe::sync;
+    const auto empty = message('P', z(nothing) + z("") + be16(0));
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(batch + fe::query("deallocate s")),
+                   to_server(fe::parse("", "y") + use("") + close_nothing + fe::sync),
+                   server(be::parse_complete + failed), to_client(be::parse_complete + failed),
+                   to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\""))});
+}
+
 TEST(prepared, all_are_deallocated_when_the_server_says_so) {
     for (const auto *const tag : {"DISCARD ALL", "DEALLOCATE ALL"}) {
         const auto done = be::complete(tag) + be::ready('I');
@@ -292,6 +303,19 @@ TEST(prepared_unnamed, one_too_long_to_be_remembered_streams_and_is_not_taken_fo
     it.rotate();
     it.client_sends(use("") + fe::sync);
     EXPECT_EQ(it.take_server(), close_unnamed + use("") + fe::sync);
+}
+
+/// What it means for the one who made it is PostgreSQL's business; it can not be made anew.
+TEST(prepared_unnamed, one_that_is_not_remembered_outlives_a_report) {
+    const auto empty = message('P', z(nothing) + z("") + be16(0));
+    const auto deallocate = fe::parse("", "DEALLOCATE \"PGSLUICE_0\"");
+    const auto set = be::complete("SET") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::query("set") + fe::parse("", "deallocate s")),
+                   to_server(fe::query("set") + close_nothing + empty + deallocate),
+                   server(be::parameter("DateStyle", "German") + set),
+                   to_client(be::parameter("DateStyle", "German") + set), client(use("") + fe::sync),
+                   to_server(use("") + fe::sync)});
 }
 
 // ---- bounds ----
