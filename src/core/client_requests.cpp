@@ -215,8 +215,8 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
     if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
     if (rewrites && what == request::query) return on_query(message, now, fx);
     // A portal's rows are its statement's.
-    if (rewrites && what == request::describe && bound_.what && names.given == bound_.portal) {
-        return forwarded(what, now, learns_rows());
+    if (rewrites && what == request::describe && bound_.to.what && names.given == bound_.portal) {
+        return forwarded(what, now, learns_rows(bound_.name, bound_.to));
     }
     if (bound_drop_ && what == request::execute) {
         return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
@@ -384,6 +384,7 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     // Which portal is executed later is not followed: any that is may be this one.
     bound_drop_ = bound_drop_ || (held && held->may_drop && what == request::bind);
     const auto told = slot != nullptr ? slot->shape : nullptr;
+    if (what == request::bind) bound_.to.what = nullptr;
     if (names.name.empty()) {
         if (held && held->known) {
             if (!server_->has_unnamed(held, parameters_)) server_->prepare_unnamed(held, parameters_, fx);
@@ -427,19 +428,22 @@ client_session::verdict client_session::use(const wire::frame &message, request 
             return fail_here(message, refusal::rows_changed, {}, now, fx);
         }
     }
-    bound_.name = names.name;
-    bound_.number = it.number;
-    bound_.what = it.what;
-    if (what == request::bind) bound_.portal = names.portal;
+    used_ = it.what;
+    if (what == request::bind) {
+        bound_.portal = names.portal;
+        bound_.name = names.name;
+        bound_.to = it;
+    }
     if (!names.name.empty()) forward_named(message, names, server_statements::name_of(it.number), fx);
-    return forwarded(what, now, what == request::describe ? learns_rows() : note{});
+    return forwarded(what, now, what == request::describe ? learns_rows(names.name, it) : note{});
 }
 
-note client_session::learns_rows() const {
+note client_session::learns_rows(std::string_view name, const target &it) const {
     return {.what = note::kind::told,
-            .number = bound_.number,
+            .number = it.number,
             .generation = server_->unnamed_generation(),
-            .name = bound_.name};
+            .name = std::string(name),
+            .of = it.what};
 }
 
 /// The head of the message with another name in it; the rest follows as it is.

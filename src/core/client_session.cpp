@@ -109,7 +109,8 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     rounds_ = server.rounds();
     transaction_since_ = now;
     bound_drop_ = false;
-    bound_.what = nullptr;
+    bound_.to.what = nullptr;
+    used_ = nullptr;
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;
@@ -177,7 +178,7 @@ void client_session::on_statements_settled(std::string_view outcomes) {
 }
 
 void client_session::on_rows_changed() {
-    if (bound_.what && bound_.what->known) env_.statements->renew(bound_.what);
+    if (used_ && used_->known) env_.statements->renew(used_);
 }
 
 void client_session::on_all_deallocated() {

@@ -68,7 +68,9 @@ public:
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
     void on_all_deallocated();
-    void on_told(std::string_view name, row_shape rows) { book().told(name, std::move(rows)); }
+    void on_told(std::string_view name, const shared_statement &of, row_shape rows) {
+        book().told(name, of, std::move(rows));
+    }
     /// The statement used last gives other rows than it did.
     void on_rows_changed();
     /// A name we have for the statement; empty when we have none.
@@ -124,11 +126,11 @@ private:
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
     struct target {
         shared_statement what;
-        std::uint64_t number;  ///< its name on the server; 0: unnamed
+        std::uint64_t number = 0;  ///< its name on the server; 0: unnamed
     };
     verdict use(const wire::frame &, request, const head &, const row_shape &told, const target &, base::time_point now,
                 effects &fx);
-    server_session::note learns_rows() const;
+    server_session::note learns_rows(std::string_view name, const target &) const;
     verdict on_close(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_query(const wire::frame &, base::time_point now, effects &fx);
     void forget_closed(std::string_view name);
@@ -180,9 +182,9 @@ private:
     bool notified_ = false;      ///< query_wait_notify was sent in this wait
     struct {
         std::string portal, name;
-        std::uint64_t number = 0;
-        shared_statement what;
-    } bound_;                  ///< by the last Bind of this link, or described
+        target to{};
+    } bound_;                  ///< by the last Bind of this link, if it is known of what
+    shared_statement used_;    ///< bound or described last
     bool only_known_ = false;  ///< the batch is only Parses of what the server has, so far
     bool bound_drop_ = false;  ///< in this link a DISCARD or DEALLOCATE was bound
     bool stalled_ = false;     ///< waits until the server has answered more

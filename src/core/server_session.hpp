@@ -128,6 +128,7 @@ public:
         std::uint64_t number = 0;
         std::uint64_t generation = 0;  ///< of the unnamed statement, where that is meant: number 0
         std::string name{};
+        shared_statement of{};          ///< what `name` is for the client at this place
         std::string_view instead_of{};  ///< a literal SQLSTATE: it is sure to fail with this one ...
         std::string error{};            ///< ... and the client gets this ErrorResponse instead
         bool must_fail() const { return !instead_of.empty(); }

@@ -129,7 +129,7 @@ void server_session::note_shape(const wire::frame &answer) {
     } else if (it.generation == unnamed_.generation) {
         unnamed_.shape = rows;
     }
-    if (it.what == note::kind::told && client_ != nullptr) client_->on_told(it.name, rows);
+    if (it.what == note::kind::told && client_ != nullptr) client_->on_told(it.name, it.of, rows);
 }
 
 void server_session::drop_unnamed(effects &fx) {
@@ -277,7 +277,10 @@ void server_session::retry(effects &fx) {
     for (const char code : retry_.requests()) {
         note about;
         if (batch_retry::is_told(code)) {
-            about = {.what = note::kind::told, .number = number, .name = std::string(retry_.names()[named++])};
+            about = {.what = note::kind::told,
+                     .number = number,
+                     .name = std::string(retry_.names()[named++]),
+                     .of = held->what};
         }
         send_noted(batch_retry::request_of(code), asker::client, std::move(about));
     }

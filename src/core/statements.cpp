@@ -108,9 +108,9 @@ void client_statements::put_back(std::size_t i, shared_statement what, row_shape
     put(*at, std::move(what), std::move(shape));
 }
 
-void client_statements::told(std::string_view name, row_shape shape) {
+void client_statements::told(std::string_view name, const shared_statement &what, row_shape shape) {
     const auto at = slots_.find(name);
-    if (at != slots_.end() && at->second.now) at->second.shape = std::move(shape);
+    if (at != slots_.end() && at->second.now == what) at->second.shape = std::move(shape);
 }
 
 void client_statements::settle(std::string_view outcomes) {

@@ -88,8 +88,8 @@ public:
     /// Null when the name was never used. Valid until the next call that is not const.
     const slot *find(std::string_view name) const;
     void change(std::string_view name, shared_statement to, std::uint64_t batch, on_failure);
-    /// The client was told what the rows of `name` are.
-    void told(std::string_view name, row_shape);
+    /// The client was told what the rows of `what` are, which `name` was when it asked, and may no longer be.
+    void told(std::string_view name, const shared_statement &what, row_shape);
     /// The ends of the oldest changes, one `outcome` a byte, in order.
     void settle(std::string_view outcomes);
     /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).

@@ -95,6 +95,15 @@ inline std::string unnamed(std::string_view sql) {
 
 // What a backend sends.
 namespace be {
+/// A RowDescription of columns of type text.
+inline std::string description(const std::vector<std::string> &columns) {
+    std::string body = be16(static_cast<unsigned>(columns.size()));
+    for (const auto &it : columns)
+        body += z(it) + be32(0) + be16(0) + be32(25) + be16(0xffff) + be32(0xffffffff) + be16(0);
+    return message('T', body);
+}
+/// A ParameterDescription of no parameters.
+inline const std::string parameter_description = message('t', be16(0));
 inline std::string auth(std::uint32_t code, std::string_view data = {}) {
     return message('R', be32(code) + std::string(data));
 }

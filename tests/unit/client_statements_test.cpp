@@ -287,6 +287,27 @@ TEST(prepared_unnamed, a_simple_query_ends_it) {
                    to_server(close_unnamed + use("") + fe::sync)});
 }
 
+/// A client that is told of one statement's rows while it makes another of that name was told nothing of the other's.
+TEST(prepared_unnamed, a_description_is_of_what_it_was_asked_of) {
+    const auto description = be::description({"a"});
+    const auto first = be::parse_complete + be::parameter_description + description + be::ready('I');
+    expect_script({client(fe::parse("", "x") + fe::describe('S', "") + fe::sync + fe::parse("", "y") + fe::sync),
+                   to_server(fe::parse("", "x") + fe::describe('S', "") + fe::sync + fe::parse("", "y") + fe::sync),
+                   server(first + prepared), to_client(first + prepared), client(use("") + fe::sync),
+                   to_server(use("") + fe::sync)});
+}
+
+TEST(prepared, a_description_of_a_portal_is_of_what_was_bound) {
+    const auto description = be::description({"a"});
+    const auto both = fe::parse("s", "x") + fe::parse("t", "y");
+    const auto answer = be::bind_complete + be::parameter_description + description + description + be::ready('I');
+    expect_script({client(both + fe::sync), to_server(fe::parse(one, "x") + fe::parse(two, "y") + fe::sync),
+                   server(be::parse_complete + prepared), to_client(be::parse_complete + prepared),
+                   client(fe::bind("", "s") + fe::describe('S', "t") + fe::describe('P', "") + fe::sync),
+                   to_server(fe::bind("", one) + fe::describe('S', two) + fe::describe('P', "") + fe::sync),
+                   server(answer), to_client(answer), client(use("s") + fe::sync), to_server(use(one) + fe::sync)});
+}
+
 TEST(prepared_unnamed, one_too_long_to_be_remembered_streams_and_is_not_taken_for_another) {
     world around;
     rig it(around, 2);
