@@ -538,7 +538,8 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         book().change("", nullptr, batch, then::keep);
         ++about.client_changes;
     }
-    about.may_drop = may_have_statements() && may_drop_statements(message.body);
+    // Also without a name so far: one that it takes away may come right behind it.
+    about.may_drop = !message.whole() || may_drop_statements(message.body);
     if (about.client_changes > 0 || about.may_drop) about.what = note::kind::client;
     return forwarded(request::query, now, std::move(about));
 }

@@ -176,6 +176,16 @@ TEST(prepared, a_deallocate_behind_a_close_that_may_be_skipped) {
                    to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\""))});
 }
 
+TEST(prepared, what_comes_behind_a_discard_all_waits_even_without_a_name_yet) {
+    const auto dropped = be::complete("DISCARD ALL") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
+                   to_client(prepared), released, client(fe::close('S', "s") + fe::sync),
+                   to_client(be::close_complete + be::ready('I')),
+                   client(fe::query("discard all") + fe::parse("t", "x") + use("t") + fe::sync),
+                   to_server(fe::query("discard all")), server(dropped), to_client(dropped),
+                   to_server(fe::parse(two, "x") + use(two) + fe::sync)});
+}
+
 TEST(prepared, all_are_deallocated_when_the_server_says_so) {
     for (const auto *const tag : {"DISCARD ALL", "DEALLOCATE ALL"}) {
         const auto done = be::complete(tag) + be::ready('I');
