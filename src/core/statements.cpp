@@ -318,7 +318,7 @@ bool may_drop_statements(std::string_view sql) {
     constexpr std::size_t looked_at_bytes = 4096;
     sql = sql.substr(0, looked_at_bytes);
     for (std::size_t i = 0; i + 7 <= sql.size(); ++i) {
-        if (lower(sql[i]) != 'd') continue;
+        if (lower(sql[i]) != 'd' || (lower(sql[i + 1]) != 'i' && lower(sql[i + 1]) != 'e')) continue;
         std::string_view rest = sql.substr(i);
         const auto word = take_word(rest);
         if (word == "discard" || word == "deallocate") return true;
