@@ -17,13 +17,13 @@ bool owed_replies::sent(request what, asker who, bool noted) {
     if (doubtful()) return false;
     switch (what) {
         case request::copy_end:
-            if (copy_in_ && !copy_ended_) copy_ended_ = true;
+            if (copy_open()) copy_ended_ = true;
             // Sent before its CopyInResponse came: its place in the order decides which Syncs the server ignores.
             else if (owed() > 0)
                 push(what, who, noted);
             return true;
         case request::sync:
-            if (copy_in_ && !copy_ended_) {  // the server reads it as part of the COPY and ignores it
+            if (copy_open()) {  // the server reads it as part of the COPY and ignores it
                 ++ignored_syncs_;
                 return false;
             }
@@ -109,6 +109,20 @@ void owed_replies::drop_all() {
     copy_in_ = skip_to_sync_ = unsynced_ = false;
 }
 
+/// A COPY failed that Syncs were sent to, each of which was eaten by it or is answered by ReadyForQuery. The first
+/// reply of another kind, to what was sent behind them, ends that question; unless that itself may be skipped, or the
+/// reply be to something further behind: then the server is skipping to a Sync, and does not meet one first.
+bool owed_replies::replies_will_tell() const {
+    bool syncs = false;
+    for (std::size_t i = head_ + 1; i < queue_.size(); ++i) {
+        if (at(i) == request::copy_end) continue;
+        if (at(i) != request::sync) return syncs || head() != request::execute;
+        if ((queue_[i] & pooler_bit) != 0) return false;
+        syncs = true;
+    }
+    return false;
+}
+
 /// A COPY failed that Syncs were sent to. Which of them the server had read by then, only the server knows: a trigger,
 /// a cancel or bad data end it at different places.
 fate owed_replies::copy_failed() {
@@ -165,11 +179,16 @@ fate owed_replies::failed() {
         if (doubt_ == doubt::none) doubt_ = doubt::lost;
         return fate::to_client;
     }
-    if (copy_in_ && ignored_syncs_ > 0) return copy_failed();
+    maybe_syncs_ = 0;
+    if (copy_in_ && ignored_syncs_ > 0) {
+        if (!replies_will_tell()) return copy_failed();
+        maybe_syncs_ = ignored_syncs_;
+    }
     copy_in_ = false;
     const request what = head();
     note_end(head_, outcome::failed);
-    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);  // told
+    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);                // told
+    if (maybe_syncs_ > 0 && what == request::query) replace_next(request::sync);  // only its ReadyForQuery is to come
     // Errors of what we put into a client's batch are the client's: the server skips the rest of its batch for it.
     const bool ours = next_asker() == asker::pooler && ends_batch(what);
     if (!ends_batch(what)) {
@@ -186,6 +205,13 @@ fate owed_replies::received(char type) {
     if (doubtful()) return in_doubt(type);
     if (owed() == 0) return fate::violation;
     const request what = head();
+    if (maybe_syncs_ > 0) {
+        if (type == backend::ready_for_query && what != request::sync) {
+            --maybe_syncs_;
+            return fate::to_client;
+        }
+        if (type != backend::ready_for_query) maybe_syncs_ = 0;
+    }
     const step means = step_of(type, what);
     const fate good = next_asker() == asker::pooler  ? fate::swallow
                       : what == request::known_parse ? fate::parse_complete

@@ -53,6 +53,8 @@ public:
     /// An extended message was sent and no Sync after it.
     bool batch_open() const { return unsynced_; }
     bool copying_in() const { return copy_in_; }
+    /// A COPY waits for data, and neither its end nor anything else was sent behind it.
+    bool copy_open() const { return copy_in_ && !copy_ended_; }
     /// True until a Sync (or what ends a batch like one) was sent after the last error.
     bool skipping() const { return skip_to_sync_; }
     /// Counts the batches sent: two messages with the same number stand or fall together.
@@ -62,9 +64,9 @@ public:
     /// What is to come belongs to one batch, whose end is the last thing owed, or is not sent yet.
     bool last_batch() const { return ends_ == 0 || (ends_ == 1 && !unsynced_); }
     /// What is to come can not be told now: an error ended a COPY while Syncs were on their way, of which the COPY may
-    /// have eaten any number; or the server reported an error that nobody asked for, and is about to go. All of it goes
-    /// to the client, and the server does not go back to its pool. With requests of the pooler's among it, the first
-    /// reply that may be to one of those is a violation.
+    /// have eaten any number, and no reply to what was sent behind them will tell; or the server reported an error that
+    /// nobody asked for, and is about to go. All of it goes to the client, and the server does not go back to its pool.
+    /// With requests of the pooler's among it, the first reply that may be to one of those is a violation.
     bool doubtful() const { return doubt_ != doubt::none; }
     /// The doubt can be ended by a Sync, a Close of nothing and a Sync of the pooler's, behind everything that
     /// was sent: see sounded(). Until its answer came, nothing else may be sent.
@@ -85,12 +87,16 @@ private:
     static constexpr char request_bits = 0x1f;
     request head() const { return at(head_); }
     request at(std::size_t index) const { return static_cast<request>(queue_[index] & request_bits); }
+    void replace_next(request what) {
+        queue_[head_] = static_cast<char>((queue_[head_] & ~request_bits) | static_cast<int>(what));
+    }
     void push(request what, asker who, bool noted);
     void end_next(outcome);
     void note_end(std::size_t index, outcome);
     void drop_until(std::size_t index, outcome);
     void begin_copy_in();
     fate failed();
+    bool replies_will_tell() const;
     fate copy_failed();
     fate in_doubt(char type);
     void drop_all();
@@ -101,6 +107,7 @@ private:
     std::size_t ends_ = 0;             ///< entries in the queue that end a batch
     std::uint64_t batches_ = 0;        ///< ends sent
     std::uint32_t ignored_syncs_ = 0;  ///< of the COPY that runs
+    std::uint32_t maybe_syncs_ = 0;    ///< ReadyForQuery that may come ahead of the next reply of another kind
     bool unsynced_ = false;
     bool skip_to_sync_ = false;
     bool copy_in_ = false;     ///< CopyInResponse seen, the COPY has not ended

@@ -55,7 +55,10 @@ private:
         in.pop_front();
         switch (now_.type) {
             case 'S':
-                skip_ = false;
+                if (skip_ || !extended_open_) {  // nothing to commit: nothing that could fail
+                    skip_ = extended_ = extended_open_ = false;
+                    return say('Z');
+                }
                 extended_ = extended_open_ = false;
                 break;
             case 'd':

@@ -153,7 +153,7 @@ TEST(owed_replies, a_request_behind_a_copy_that_fails_has_its_own_copy_end) {
 TEST(owed_replies, doubt_about_what_is_ours_is_a_violation) {
     for (const bool known_parse : {false, true}) {
         conversation c;
-        c.send("Q").hear("G");
+        c.send("E").hear("G");
         c.send("S");
         if (known_parse) {
             c.send("k");
@@ -161,7 +161,7 @@ TEST(owed_replies, doubt_about_what_is_ours_is_a_violation) {
             c.send("C", asker::pooler).send("B");
         }
         c.send("S");
-        EXPECT_EQ(c.hear("EZZ"), "ccc");  // so much is the client's in any case
+        EXPECT_EQ(c.hear("EZ"), "cc");  // so much is the client's in any case
         EXPECT_TRUE(c.owed.doubtful());
         EXPECT_FALSE(c.owed.needs_sounding());
         EXPECT_EQ(c.hear("3"), "!");
@@ -194,6 +194,33 @@ TEST(owed_replies, a_copy_that_failed_with_a_sync_under_way_is_sounded) {
         }
         EXPECT_TRUE(c.owed.settled());
     }
+}
+
+TEST(owed_replies, the_first_reply_behind_the_syncs_of_a_copy_tells_how_many_it_had_eaten) {
+    for (const std::string_view heard : {"", "Z", "ZZ"}) {
+        conversation simple;
+        simple.send("Q").hear("G");
+        simple.send("SScQ");
+        EXPECT_EQ(simple.hear("EZ"), "cc");
+        EXPECT_EQ(simple.hear(heard), std::string(heard.size(), 'c'));
+        EXPECT_FALSE(simple.owed.doubtful());
+        EXPECT_EQ(simple.hear("CZ"), "cc");
+        EXPECT_TRUE(simple.owed.settled());
+        EXPECT_EQ(simple.hear("Z"), "!") << "no Sync is left in doubt";
+
+        conversation extended;
+        extended.send("E").hear("G");
+        extended.send("SScSS").send("C", asker::pooler).send("BS");
+        EXPECT_EQ(extended.hear("EZZ"), "ccc");
+        EXPECT_EQ(extended.hear(heard), std::string(heard.size(), 'c'));
+        EXPECT_EQ(extended.hear("32Z"), "pcc");
+        EXPECT_TRUE(extended.owed.settled());
+    }
+    conversation few;
+    few.send("E").hear("G");
+    few.send("SScSSB");
+    EXPECT_EQ(few.hear("EZ"), "cc");
+    EXPECT_EQ(few.hear("2"), "!") << "two must have been answered";
 }
 
 TEST(owed_replies, doubt_about_more_than_syncs_is_forwarded_and_never_settles) {
