@@ -179,6 +179,12 @@ client_session::verdict client_session::stall() {
     return verdict::stop;
 }
 
+/// The end of a batch brings its answers; without one they must be asked for.
+client_session::verdict client_session::stall_for_answers(effects &fx) {
+    if (!server_->owed().end_owed()) fx.to_server.make(frontend::append_flush);
+    return stall();
+}
+
 /// Sends `bytes` in place of the whole message, which is here.
 client_session::verdict client_session::instead(const wire::frame &message, std::string_view bytes, effects &fx) {
     fx.to_server.make([&](std::string &out) { out += bytes; });
@@ -259,11 +265,16 @@ client_session::verdict client_session::on_statement(const wire::frame &message,
         close_with(refusal::statement_in_doubt, fx);
         return verdict::stop;
     }
-    if (!names.name.empty() && server_->drops_under_way()) {
-        // The end of a batch brings its answers; without one they must be asked for.
-        if (!server_->owed().end_owed()) fx.to_server.make(frontend::append_flush);
-        return stall();
-    }
+    const auto decision = on_name(message, what, names, now, fx);
+    if (!stalled_ || !server_->owed().copy_open()) return decision;
+    // The server waits for data, and answers nothing before this has broken the COPY; then it breaks the connection.
+    stalled_ = false;
+    return forwarded(what, now);
+}
+
+client_session::verdict client_session::on_name(const wire::frame &message, request what, const head &names,
+                                                time_point now, effects &fx) {
+    if (!names.name.empty() && server_->drops_under_way()) return stall_for_answers(fx);
     switch (what) {
         case request::parse:
             return names.name.empty() ? on_unnamed_parse(message, names, now, fx) : on_parse(message, names, now, fx);
@@ -341,7 +352,7 @@ client_session::verdict client_session::on_unnamed_parse(const wire::frame &mess
         std::string name;
         const auto text = wire::reader(names.rest).cstring();
         if (const auto *const other = deallocates(text, name)) {
-            if (open_to_doubt(other)) return stall();
+            if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
             make_deallocatable(fx);
             book().change(name, nullptr, batch, then::undo);
             ++changes;
@@ -417,7 +428,7 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
 /// would read them by a description that they do not have. PostgreSQL keeps that promise for one session, by 0A000.
 client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
                                             const row_shape &told, const target &it, time_point now, effects &fx) {
-    if (what == request::bind && told) {
+    if (what == request::bind && told && server_->status() != backend::status_failed) {
         const auto &rows = server_->shape(it.number);
         if (!rows) {
             server_->ask_shape(it.number, fx);
@@ -470,7 +481,7 @@ client_session::verdict client_session::on_close(const wire::frame &message, con
     const auto *const slot = book().find(names.name);
     if (!names.name.empty() && open_to_doubt(slot)) return stall();
     note about;
-    if (slot != nullptr && slot->now) {
+    if (slot != nullptr && (slot->now || slot->pending > 0)) {
         about = {.what = note::kind::client, .client_changes = 1};
         book().change(names.name, nullptr, server_->owed().batch(), client_statements::on_failure::keep);
     }
@@ -516,13 +527,14 @@ void client_session::make_deallocatable(effects &fx) {
 }
 
 client_session::verdict client_session::on_query(const wire::frame &message, time_point now, effects &fx) {
-    if (server_->owed().doubtful()) return forwarded(request::query, now);
+    // What comes while a COPY waits for data breaks it, and the connection.
+    if (server_->owed().doubtful() || server_->owed().copy_open()) return forwarded(request::query, now);
     using then = client_statements::on_failure;
     const auto batch = server_->owed().batch();
     note about;
     std::string name;
     if (const auto *const other = deallocates(wire::reader(message.body).cstring(), name)) {
-        if (open_to_doubt(other)) return stall();
+        if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
         make_deallocatable(fx);
         book().change(name, nullptr, batch, then::undo);
         ++about.client_changes;
@@ -534,7 +546,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     // A simple query ends the unnamed statement, whatever becomes of the query.
     server_->forget_unnamed();
     const auto *const unnamed = statements_ ? statements_->find("") : nullptr;
-    if (unnamed != nullptr && unnamed->now) {
+    if (unnamed != nullptr && (unnamed->now || unnamed->pending > 0)) {
         book().change("", nullptr, batch, then::keep);
         ++about.client_changes;
     }

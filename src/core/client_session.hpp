@@ -119,6 +119,7 @@ private:
     /// Nothing: it was read. Else what becomes of the message instead.
     std::optional<verdict> read_head(const wire::frame &, request, head &, effects &fx);
     verdict on_statement(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    verdict on_name(const wire::frame &, request, const head &, base::time_point now, effects &fx);
     verdict on_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
@@ -142,6 +143,7 @@ private:
     shared_statement remember(std::string_view body);
     verdict need(const wire::frame &);
     verdict stall();
+    verdict stall_for_answers(effects &fx);
     void send(std::string_view bytes, effects &fx);
     verdict instead(const wire::frame &, std::string_view bytes, effects &fx);
     verdict fail_here(const wire::frame &, refusal, std::string_view argument, base::time_point now, effects &fx);

@@ -29,7 +29,9 @@ void server_session::send_noted(request what, asker who, note about) {
 }
 
 server_session::prepared server_session::look(const shared_statement &what, const shared_parameters &under) {
-    auto *const held = statements_.find(what, under);
+    // In a transaction that is aborted nothing can be prepared, and nothing is run but what ends it.
+    const bool aborted = status_ == backend::status_failed && owed_.owed() == 0;
+    auto *const held = statements_.find(what, under, aborted);
     if (held == nullptr) return {};
     // Whether the server has it turns out when it has answered an earlier batch.
     if (held->now == server_statements::state::sent && held->batch != owed_.batch()) return {.wait = true};

@@ -153,11 +153,14 @@ std::string server_statements::name_of(std::uint64_t number) {
     return "PGSLUICE_" + std::to_string(number);
 }
 
-server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now) {
+server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now,
+                                                  bool any) {
     const auto [first, end] = by_hash_.equal_range(what->hash);
     for (auto it = first; it != end; ++it) {
         auto &held = *it->second;
-        if (held.now == state::stale || !same_statement(*held.what, *what)) continue;
+        if (!same_statement(*held.what, *what)) continue;
+        if (any) return &held;
+        if (held.now == state::stale) continue;
         if (held.made_under != now) {
             if (!same_meaning(*held.made_under, *now)) continue;
             held.made_under = now;  // found at once the next time

@@ -150,7 +150,8 @@ public:
     static std::string name_of(std::uint64_t number);
 
     /// The entry for `what` as `now` makes it mean, not a stale one; null when there is none.
-    entry *find(const shared_statement &what, const shared_parameters &now);
+    /// `any`: also one that means something else by now, or is out of date.
+    entry *find(const shared_statement &what, const shared_parameters &now, bool any = false);
     /// The statement of that number; null when there is none.
     shared_statement what(std::uint64_t number) const;
     entry *at(std::uint64_t number);

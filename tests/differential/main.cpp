@@ -1,6 +1,7 @@
 // Random pipelines to PostgreSQL itself and through pgsluice: the same bytes must bring the same replies.
 // Several clients work at once, more than the pool has servers, so that nearly every transaction finds another server.
 // Started by tests/differential/run, which brings both up; prints every difference with what makes it come again.
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <iostream>
@@ -56,8 +57,15 @@ public:
         std::size_t same = 0;
         while (same < found.lines.size() && same < wanted.lines.size() && found.lines[same] == wanted.lines[same])
             ++same;
+        if (excused(found, same)) {
+            ++excused_;
+            return {};
+        }
         return "PostgreSQL:\n" + listing(wanted, same) + "pgsluice:\n" + listing(found, same);
     }
+
+    /// Pipelines of which the rest was not compared.
+    std::uint64_t times_excused() const { return excused_; }
 
     /// How often each kind of reply came from PostgreSQL.
     const std::map<std::string, std::uint64_t> &census() const { return census_; }
@@ -81,6 +89,14 @@ public:
     }
 
 private:
+    /// In a transaction that is aborted, a statement that the linked server lacks can not be prepared there:
+    /// PostgreSQL, which has it, may describe it, or find more wrong with a Bind or Parse than that.
+    static bool excused(const transcript &found, std::size_t same) {
+        if (same >= found.lines.size() || found.lines[same].find("C=25P02") == std::string::npos) return false;
+        const auto from = std::make_reverse_iterator(found.lines.begin() + static_cast<std::ptrdiff_t>(same));
+        const auto ready = std::find_if(from, found.lines.rend(), [](const std::string &it) { return it[0] == 'Z'; });
+        return ready != found.lines.rend() && *ready == "Z E";
+    }
     static std::string listing(const transcript &it, std::size_t same) {
         std::string out;
         for (std::size_t i = 0; i < it.lines.size(); ++i) {
@@ -132,6 +148,7 @@ private:
     test::pairs who_{{"user", "app"}, {"database", "app"}};
     std::unique_ptr<test::peer> direct_;
     std::map<std::string, std::uint64_t> census_;
+    std::uint64_t excused_ = 0;
 };
 
 class run {
@@ -145,8 +162,10 @@ public:
         std::cout << "PostgreSQL answered:";
         for (const auto &[kind, count] : census_) std::cout << " " << kind << "=" << count;
         std::cout << "\ndifferential: " << done_ << " pipelines, " << messages_ << " messages, seed " << plan_.seed
-                  << ", " << differences_ << " differences\n";
-        return differences_ == 0 && done_ == plan_.count ? 0 : 1;
+                  << ", " << differences_ << " differences; " << excused_
+                  << " compared only up to an aborted transaction\n";
+        const bool few_excused = excused_ * 500 <= plan_.count;
+        return differences_ == 0 && done_ == plan_.count && few_excused ? 0 : 1;
     }
 
 private:
@@ -161,6 +180,7 @@ private:
             }
             const std::lock_guard hold(print_);
             for (const auto &[kind, count] : both.census()) census_[kind] += count;
+            excused_ += both.times_excused();
         } catch (const std::exception &failure) {
             const std::lock_guard hold(print_);
             std::cout << "client " << slot << ": " << failure.what() << "\n";
@@ -202,8 +222,9 @@ private:
     const plan &plan_;
     std::atomic<std::uint64_t> next_, done_{0}, messages_{0};
     std::atomic<unsigned> differences_{0};
-    std::mutex print_;  ///< and census_
+    std::mutex print_;  ///< and what follows
     std::map<std::string, std::uint64_t> census_;
+    std::uint64_t excused_ = 0;
 };
 
 std::uint64_t number(const std::string &text) {

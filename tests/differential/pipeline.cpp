@@ -388,6 +388,8 @@ private:
         if (dice_.chance(50)) describe('P', "");
         execute_any("", 0);
         sync();
+        close('S', "");
+        sync();
     }
 
     /// A portal fetched in pieces, with Syncs and other requests between them.
@@ -417,23 +419,25 @@ private:
         const bool csv = dice_.chance(20);
         const std::string sql = literal(copies[csv ? 1 : 0]) + (dice_.chance(8) ? "; select 'after'" : "");
         const bool extended = dice_.chance(40) && sql.find(';') == std::string::npos;
+        const bool ends = dice_.chance(90);
+        const bool syncs = !extended || ends;  // see generate()
         if (extended) {
             add(t::message('P', t::z("") + t::z(sql) + t::be16(0)), "Parse \"\" " + sql);
             here_[""] = "";
             add(t::fe::bind("", ""), "Bind portal \"\" to \"\"");
             execute_any("", 0);
-            if (dice_.chance(10)) sync();
+            if (syncs && dice_.chance(10)) sync();
         } else {
             query(sql);
         }
         if (dice_.chance(60)) wait();
-        copy_data(csv);
-        if (dice_.chance(90)) copy_end();
-        if (dice_.chance(10)) copy_data(csv);  // late
+        copy_data(csv, syncs);
+        if (ends) copy_end();
+        if (dice_.chance(10)) copy_data(csv, syncs);  // late
         if (dice_.chance(8)) copy_end();
-        if (extended || dice_.chance(10)) sync();
+        if (syncs && (extended || dice_.chance(10))) sync();
     }
-    void copy_data(bool csv) {
+    void copy_data(bool csv, bool syncs) {
         for (auto rows = dice_.below(6); rows > 0; --rows) {
             const auto number = std::to_string(20 + dice_.below(60));
             const auto roll = dice_.below(100);
@@ -442,7 +446,7 @@ private:
                 if (dice_.chance(50)) wait();
             } else if (roll < 14) {
                 flush();
-            } else if (roll < 18) {
+            } else if (roll < 18 && syncs) {
                 sync();
             } else if (roll < 22) {
                 add(t::fe::copy_data(number + (csv ? "," : "\t")), "CopyData, half a row");

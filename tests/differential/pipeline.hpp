@@ -34,6 +34,9 @@ struct options {
 ///   advisory locks, SQL PREPARE, WITH HOLD cursors;
 /// * DEALLOCATE of a protocol-level statement's name among other statements of a Query, or with other messages between
 ///   its Parse and its Execute: pgsluice knows the name only in a statement of its own;
+/// * an unnamed DEALLOCATE that is bound again later, when the name may mean another statement;
+/// * a Sync to a COPY of the extended protocol that is followed by other requests than CopyDone or CopyFail and Sync:
+///   whether the COPY has eaten it can not be told from the replies (see core/owed_replies.hpp);
 /// * EXECUTE in SQL of a protocol-level statement, or its name in pg_prepared_statements;
 /// * a plan whose result type has changed (0A000 is mended by pgsluice, on purpose);
 /// * process ids, times, transaction ids;

@@ -336,6 +336,14 @@ TEST(prepared_unnamed, one_too_long_to_be_remembered_streams_and_is_not_taken_fo
     EXPECT_EQ(it.take_server(), close_unnamed + use("") + fe::sync);
 }
 
+TEST(prepared_unnamed, a_simple_query_ends_it_though_one_before_it_was_skipped) {
+    const auto failed = be::parse_complete + be::error("ERROR", "34000", "portal does not exist") + be::ready('I');
+    const auto done = be::complete("SELECT 0") + be::ready('I');
+    const auto sent = fe::parse("", "x") + fe::execute("nowhere") + fe::query("q") + fe::sync + fe::query("r");
+    expect_script({client(sent), to_server(sent), server(failed + done), to_client(failed + done),
+                   client(use("") + fe::sync), to_server(close_unnamed + use("") + fe::sync)});
+}
+
 /// What it means for the one who made it is PostgreSQL's business; it can not be made anew.
 TEST(prepared_unnamed, one_that_is_not_remembered_outlives_a_report) {
     const auto empty = message('P', z(nothing) + z("") + be16(0));
