@@ -195,6 +195,26 @@ void ledger::shut_down(bool wait_for_servers, orders &out) {
 // ---- invariants ----
 
 std::string ledger::check() const {
+    // What is counted over pools, by the same fields of seats and pools.
+    const auto counts = [&](const auto &count, auto of_client, auto of_pool) {
+        int clients = 0, servers = 0, closing = 0;
+        for (const auto &[id, seat] : clients_) clients += (*seat).*of_client == &count ? 1 : 0;
+        for (const auto &[id, seat] : servers_) {
+            if ((*seat->at).*of_pool != &count) continue;
+            ++servers;
+            closing += seat->where == server_place::closing ? 1 : 0;
+        }
+        return clients == count.clients && servers == count.servers && closing == count.closing;
+    };
+    for (const auto &[name, count] : databases_) {
+        if (!counts(*count, &client_seat::database, &pool_entry::database)) return "a database's counts differ";
+    }
+    for (const auto &[name, count] : users_) {
+        if (!counts(*count, &client_seat::user, &pool_entry::user)) return "a user's counts differ";
+    }
+    std::size_t admitted = 0;
+    for (const auto &[id, seat] : clients_) admitted += seat->admitted ? 1 : 0;
+    if (admitted != admitted_) return "admitted clients are miscounted";
     for (const auto &pool : pools_) {
         int total = 0, idle = 0, coming = 0, closing = 0, opening = 0;
         for (const auto &[id, seat] : servers_) {

@@ -104,10 +104,10 @@ def test_server_restart(pg, make_pooler, activity, mode):
 
 
 def test_server_down_at_start(pg, make_pooler, activity):
-    """The login waits, and goes on once the server is there."""
+    """The login waits, and goes on once the server is there, after more failures than the pool has places."""
     pg.stop()
     try:
-        pooler = make_pooler({"server_login_retry": 0.2})
+        pooler = make_pooler({"server_login_retry": 0.2, "default_pool_size": 1})
         found = []
         wire = pooler.socket()
         thread = threading.Thread(target=lambda: found.append(wire.login(USER, PASSWORD, "app")))
@@ -449,6 +449,33 @@ def test_hostile_server_at_login(make_pooler, listen, behaviour):
         pooler.wire()
     assert no.value.severity == "FATAL"
     assert pooler.wire(database="other").value("select 1") == "1"
+
+
+def hangs_up(connection):
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def is_starting_up(connection):
+    connection.recv(1000)
+    connection.sendall(message("E", b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"))
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def says_nothing(_):
+    pass
+
+
+@pytest.mark.parametrize("failure", [hangs_up, is_starting_up, says_nothing], ids=lambda it: it.__name__)
+def test_logins_that_fail_give_their_places_back(make_pooler, listen, failure):
+    """Many more of them than the pool has places; then the server is well, and there is room for it."""
+    def behave(connection):
+        failure(connection) if len(server.came) <= 5 else scripted(b"")(connection)
+    server = listen(behave)
+    pooler = make_pooler({"default_pool_size": 1, "max_db_connections": 2, "max_user_connections": 2,
+                          "server_connect_timeout": 0.2, "server_login_retry": 0.05, "client_login_timeout": 10},
+                         databases={"app": "host=127.0.0.1 port=%d" % server.port})
+    pooler.wire()
+    assert len(server.came) == 6
 
 
 def scram_server(iterations):

@@ -168,10 +168,13 @@ TEST(ledger_clients, limits_by_database_and_by_user) {
     auto *const second = a.client(0, "db", "v");
     EXPECT_EQ(a.join(a.connect(), "db", "w").why, refusal::too_many_database_clients);
     a.client(0, "other", "u");
-    a.client(0, "other", "u");
+    auto *const last = a.client(0, "other", "u");
     EXPECT_EQ(a.join(a.connect(), "third", "u").why, refusal::too_many_user_clients);
     a.leave(second);
     EXPECT_EQ(a.join(a.connect(), "db", "w").why, refusal::none);
+    a.leave(last);
+    EXPECT_EQ(a.join(a.connect(), "third", "u").why, refusal::none);
+    EXPECT_EQ(a.join(a.connect(), "third", "u").why, refusal::too_many_user_clients);
 }
 
 TEST(ledger_clients, a_refused_one_costs_nothing) {

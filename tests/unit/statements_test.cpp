@@ -183,6 +183,21 @@ TEST(server_statements_book, knows_a_statement_by_text_and_meaning) {
     EXPECT_EQ(book.find(elsewhere.intern("select now()"), utc), &entry);
 }
 
+TEST(server_statements_book, tells_very_many_apart) {
+    statement_store store;
+    server_statements book;
+    const auto now = parameters();
+    std::vector<shared_statement> texts;
+    for (int i = 0; i < 2000; ++i) texts.push_back(store.intern("select " + std::to_string(i)));
+    for (const auto &text : texts) {
+        ASSERT_EQ(book.find(text, now), nullptr) << text->body;
+        const auto number = book.add(text, now, 1, 1).number;
+        book.settle(number, outcome::done, 1);
+        ASSERT_EQ(book.find(text, now), book.at(number)) << text->body;
+    }
+    for (const auto &text : texts) ASSERT_EQ(book.find(text, now)->what->body, text->body);
+}
+
 TEST(server_statements_book, a_parse_that_was_not_done_leaves_nothing) {
     statement_store store;
     server_statements book;
