@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/seeded_bug.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frontend.hpp"
@@ -289,6 +290,12 @@ void client_session::on_deadline(time_point now, effects &fx) {
         case client_state::idle:
             return close_with(refusal::client_idle_timeout, fx);
         case client_state::waiting:
+            if (passed(since_, route_->limits.query_wait_timeout) && base::seeded(base::bug::error_instead_of_fatal)) {
+                enter(client_state::waiting, now);
+                return fx.to_client.make([](std::string &out) {
+                    wire::append_error_response(out, {"ERROR", "57014", "query_wait_timeout", "", ""});
+                });
+            }
             if (passed(since_, route_->limits.query_wait_timeout)) return close_with(refusal::query_wait_timeout, fx);
             if (passed(since_, route_->limits.query_timeout)) return close_with(refusal::query_timeout_waiting, fx);
             notified_ = true;

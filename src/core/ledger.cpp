@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/seeded_bug.hpp"
 #include "core/pool.hpp"
 
 namespace pgsluice::core {
@@ -140,7 +141,7 @@ void ledger::leave(client_seat &seat, orders &) {
         --seat.at->clients;
     }
     if (seat.database != nullptr) --seat.database->clients;
-    if (seat.user != nullptr) --seat.user->clients;
+    if (seat.user != nullptr && !base::seeded(base::bug::user_count_kept)) --seat.user->clients;
     if (seat.admitted) --admitted_;
     if (seat.key.pid != 0) keys_.erase(seat.key.pid);
     clients_.erase(seat.id);

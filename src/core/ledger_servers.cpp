@@ -1,6 +1,7 @@
 // The ledger's view of servers: opening under all limits at once, handing on, making room, closing.
 #include <algorithm>
 
+#include "base/seeded_bug.hpp"
 #include "core/ledger.hpp"
 #include "core/pool.hpp"
 #include "wire/startup.hpp"
@@ -234,6 +235,7 @@ handing_on ledger::arrived(server_seat &seat, base::worker_index to, void *owner
     seat.worker = to;
     seat.owner = owner;
     auto *const client = seat.client;
+    if (client == nullptr && base::seeded(base::bug::lost_wakeup)) return to_idle(seat, now), handing_on{};
     if (client == nullptr || client->id != for_client) return give_back(seat, now, out);
     client->promised = nullptr;
     return {.next = handing_on::step::grant, .client = client};

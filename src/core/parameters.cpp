@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/seeded_bug.hpp"
+
 namespace pgsluice::core {
 
 using base::equal_nocase;
@@ -92,7 +94,8 @@ constexpr std::size_t identifier_max_bytes = 63;
 /// and a character that is not whole is refused with the query, so doubling by byte is safe in all of them.
 void append_quoted(std::string &sql, std::string_view text, char quote) {
     sql += quote;
-    for (const char c : text) sql.append(c == quote ? 2 : 1, c);
+    const bool plain = quote == '\'' && base::seeded(base::bug::value_not_escaped);
+    for (const char c : text) sql.append(c == quote && !plain ? 2 : 1, c);
     sql += quote;
 }
 

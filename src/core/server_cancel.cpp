@@ -1,6 +1,7 @@
 // The server machine and cancels: when one may be sent, for which query, and that the server is nobody else's until it
 // has had its effect. A cancel never meets a query that it was not meant for, nor an errand of the pooler's.
 // The connection that carries it is the driver's. Source: PostgreSQL manual, "Canceling Requests in Progress".
+#include "base/seeded_bug.hpp"
 #include "core/server_session.hpp"
 
 namespace pgsluice::core {
@@ -33,6 +34,7 @@ bool server_session::begin_cancel() {
 }
 
 bool server_session::cancel_wanted() const {
+    if (base::seeded(base::bug::cancel_after_reuse)) return cancel_pending_;
     return cancel_pending_ && cancel_round_ == rounds_ && may_cancel();
 }
 

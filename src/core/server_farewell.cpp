@@ -1,6 +1,7 @@
 // The server machine when its client goes in the middle of something: what the client left behind is ended in an
 // orderly way and answered to nobody, so that the server can be kept. Whatever is in doubt is closed instead. Source:
 // PostgreSQL manual, "Message Flow" (COPY Operations, Extended Query, Canceling Requests in Progress).
+#include "base/seeded_bug.hpp"
 #include "core/server_session.hpp"
 #include "wire/backend.hpp"
 #include "wire/frontend.hpp"
@@ -12,7 +13,7 @@ namespace frontend = wire::frontend;
 
 void server_session::farewell(parting how, std::string_view why, effects &fx) {
     client_ = nullptr;
-    if (clean()) return leave_cleanly(fx);
+    if (clean() || (base::seeded(base::bug::pooled_mid_row) && body_left_ > 0)) return leave_cleanly(fx);
     const bool keep =
         how == parting::vanished && settings_->client_disconnect_action == config::disconnect_action::cancel;
     if (how == parting::vanished) {
@@ -75,7 +76,8 @@ void server_session::on_farewell_slow(effects &fx) {
 void server_session::leave_cleanly(effects &fx) {
     enter(server_state::idle);
     const auto &settings = *settings_;
-    const bool reset = settings.pool_mode == config::pool_mode::session || settings.server_reset_query_always;
+    bool reset = settings.pool_mode == config::pool_mode::session || settings.server_reset_query_always;
+    if (base::seeded(base::bug::no_reset)) reset = false;
     if (reset && !settings.server_reset_query.empty()) return run(errand::reset, settings.server_reset_query, fx);
     fx.server = server_next::release;
 }

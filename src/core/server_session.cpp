@@ -392,8 +392,8 @@ void server_session::run(errand what, std::string_view sql, effects &fx) {
 
 bool server_session::clean() const {
     using base::seeded;
-    if (seeded(base::bug::release_at_first_ready) && status_ == backend::status_idle) return true;
-    if (seeded(base::bug::reuse_before_cancel_over) && owed_.settled() && cancel_pending_) return true;
+    const bool reuse = seeded(base::bug::reuse_before_cancel_over) || seeded(base::bug::cancel_after_reuse);
+    if (reuse && owed_.settled() && cancel_pending_) return true;
     if (seeded(base::bug::buffer_kept_on_release) && owed_.settled() && (frame_open_ || unsent_)) return true;
     return owed_.settled() && status_ == backend::status_idle && errand_ == errand::none && !upload_open_ &&
            !frame_open_ && body_left_ == 0 && !cancel_pending_ && !cancel_due_ && !unsent_ &&
@@ -499,6 +499,8 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
         lose("transaction blocks not allowed in statement pooling mode", fx);
         return false;
     }
+    if (base::seeded(base::bug::release_at_first_ready) && status == backend::status_idle && client_ != nullptr)
+        fx.server = server_next::release;
     return true;
 }
 

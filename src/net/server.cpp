@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "base/seeded_bug.hpp"
 #include "net/cancel_connection.hpp"
 #include "net/client.hpp"
 #include "net/log.hpp"
@@ -410,6 +411,7 @@ void server::finish() {
     unlink();
     out_.close();
     answer_cancels();
+    if (base::seeded(base::bug::slot_not_returned) && connect_) return worker_.remove(*this);  // it never logged in
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.closed(*seat_, worker_.now(), orders); });
     worker_.remove(*this);
