@@ -7,6 +7,10 @@ foreach(rule floors style scripts)
   set_tests_properties(lint_${rule} lint_${rule}_self_test PROPERTIES LABELS lint TIMEOUT 60)
 endforeach()
 
+# The page that tells of the seeded bugs has what the list has.
+add_test(NAME lint_seeded_bugs COMMAND ${PGSLUICE_PYTHON} ${CMAKE_SOURCE_DIR}/tests/seeded/run --check-docs)
+set_tests_properties(lint_seeded_bugs PROPERTIES LABELS lint TIMEOUT 60)
+
 if(TARGET pgsluice)
   add_test(NAME lint_install COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR} -DSOURCE=${CMAKE_SOURCE_DIR}
                                      -P ${CMAKE_CURRENT_LIST_DIR}/install.cmake)
