@@ -102,9 +102,8 @@ void client_session::send(std::string_view bytes, effects &fx) {
 }
 
 client_session::verdict client_session::on_frame(const wire::frame &message, time_point now, effects &fx) {
-    const bool skipping = skip_to_sync_ || (server_ != nullptr && server_->owed().skipping());
-    const auto stands = skipping             ? frontend_state::skipping
-                        : server_ != nullptr ? frontend_state::linked
+    const auto stands = skip_to_sync_        ? frontend_state::skipping
+                        : server_ != nullptr ? server_->owed().stands()
                                              : frontend_state::unlinked;
     switch (const auto what = disposition_of(message.type, stands)) {
         case disposition::request:

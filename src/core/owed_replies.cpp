@@ -8,7 +8,8 @@ namespace backend = wire::backend;
 namespace {
 
 bool ends_batch(request what) {
-    return what == request::sync || what == request::query || what == request::function_call;
+    return what == request::sync || what == request::query || what == request::function_call ||
+           what == request::copy_both;
 }
 
 }  // namespace
@@ -17,6 +18,10 @@ bool owed_replies::sent(request what, asker who, bool noted) {
     if (doubtful()) return false;
     switch (what) {
         case request::copy_end:
+            if (stands_ == frontend_state::copying_both) {
+                stands_ = frontend_state::linked;
+                return true;
+            }
             if (copy_open()) copy_ended_ = true;
             // Sent before its CopyInResponse came: its place in the order decides which Syncs the server ignores.
             else if (owed() > 0)
@@ -27,17 +32,17 @@ bool owed_replies::sent(request what, asker who, bool noted) {
                 ++ignored_syncs_;
                 return false;
             }
-            skip_to_sync_ = false;
+            stands_ = frontend_state::linked;
             unsynced_ = false;
             break;
         case request::query:
         case request::function_call:
-            if (skip_to_sync_) return false;
+            if (skipping()) return false;
             unsynced_ = false;
             copy_ended_ = true;  // none that runs survives it: what follows is not for that one
             break;
         default:
-            if (skip_to_sync_) return false;
+            if (skipping()) return false;
             unsynced_ = true;
             copy_ended_ = true;
             break;
@@ -106,7 +111,8 @@ void owed_replies::begin_copy_in() {
 
 void owed_replies::drop_all() {
     drop_until(queue_.size(), outcome::dropped);
-    copy_in_ = skip_to_sync_ = unsynced_ = false;
+    copy_in_ = unsynced_ = false;
+    stands_ = frontend_state::linked;
 }
 
 /// A COPY failed that Syncs were sent to, each of which was eaten by it or is answered by ReadyForQuery. The first
@@ -136,7 +142,7 @@ fate owed_replies::copy_failed() {
     queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);
     drop_all();
     heard_syncs_ = 0;
-    doubt_ = only_syncs ? doubt::open : ours ? doubt::mixed : doubt::lost;
+    doubt_ = only_syncs && sounds_ ? doubt::open : ours ? doubt::mixed : doubt::lost;
     return fate::to_client;
 }
 
@@ -161,7 +167,7 @@ fate owed_replies::in_doubt(char type) {
             if (type != backend::ready_for_query) return fate::violation;
             doubt_ = doubt::none;
             // Only our own Sync was heard: all of the client's were eaten, and its batch still waits for one.
-            skip_to_sync_ = in_batch_ && heard_syncs_ == 1;
+            if (in_batch_ && heard_syncs_ == 1) stands_ = frontend_state::skipping;
             return fate::swallow;
         case doubt::mixed:
             return type == backend::ready_for_query ? fate::to_client : fate::violation;
@@ -185,16 +191,18 @@ fate owed_replies::failed() {
         maybe_syncs_ = ignored_syncs_;
     }
     copy_in_ = false;
+    if (head() == request::copy_both) become(request::query);
+    if (stands_ == frontend_state::copying_both) stands_ = frontend_state::linked;
     const request what = head();
     note_end(head_, outcome::failed);
-    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);                // told
-    if (maybe_syncs_ > 0 && what == request::query) replace_next(request::sync);  // only its ReadyForQuery is to come
+    queue_[head_] = static_cast<char>(queue_[head_] & ~noted_bit);          // told
+    if (maybe_syncs_ > 0 && what == request::query) become(request::sync);  // only its ReadyForQuery is to come
     // Errors of what we put into a client's batch are the client's: the server skips the rest of its batch for it.
     const bool ours = next_asker() == asker::pooler && ends_batch(what);
     if (!ends_batch(what)) {
         std::size_t next = head_;
         while (next < queue_.size() && at(next) != request::sync) ++next;
-        skip_to_sync_ = next == queue_.size();
+        stands_ = next == queue_.size() ? frontend_state::skipping : frontend_state::linked;
         drop_until(next, outcome::dropped);
     }
     return ours ? fate::swallow : fate::to_client;
@@ -224,6 +232,15 @@ fate owed_replies::received(char type) {
             break;
         case step::copies_in:
             begin_copy_in();
+            break;
+        case step::copies_both:
+            become(request::copy_both);
+            // The client may have said CopyDone, or gone on to something else, ahead of it.
+            if (owed() == 1) stands_ = frontend_state::copying_both;
+            break;
+        case step::copied:
+            become(request::query);
+            if (type == backend::command_complete) stands_ = frontend_state::linked;
             break;
         case step::completes:
             copy_in_ = false;

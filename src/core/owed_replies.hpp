@@ -42,7 +42,9 @@ public:
     fate received(char type);
 
     /// Nothing is owed, no batch is open, no error waits for its Sync, and all of that is beyond doubt.
-    bool settled() const { return owed() == 0 && !unsynced_ && !skip_to_sync_ && !copy_in_ && doubt_ == doubt::none; }
+    bool settled() const {
+        return owed() == 0 && !unsynced_ && stands_ == frontend_state::linked && !copy_in_ && doubt_ == doubt::none;
+    }
     std::size_t owed() const { return queue_.size() - head_; }
     /// Who gets what comes next; the client when nothing is owed.
     asker next_asker() const;
@@ -55,8 +57,12 @@ public:
     bool copying_in() const { return copy_in_; }
     /// A COPY waits for data, and neither its end nor anything else was sent behind it.
     bool copy_open() const { return copy_in_ && !copy_ended_; }
-    /// True until a Sync (or what ends a batch like one) was sent after the last error.
-    bool skipping() const { return skip_to_sync_; }
+    /// linked; skipping until a Sync (or what ends a batch like one) was sent after the last error; copying_both until
+    /// the sender of the query says CopyDone or the server that it is over.
+    frontend_state stands() const { return stands_; }
+    bool skipping() const { return stands_ == frontend_state::skipping; }
+    /// For a server that is told nothing but its client's own words: there is no sounding, doubt stays.
+    void never_sound() { sounds_ = false; }
     /// Counts the batches sent: two messages with the same number stand or fall together.
     std::uint64_t batch() const { return batches_; }
     /// The end of an earlier batch is owed: what status the next one begins with is open.
@@ -87,14 +93,14 @@ private:
     static constexpr char request_bits = 0x1f;
     request head() const { return at(head_); }
     request at(std::size_t index) const { return static_cast<request>(queue_[index] & request_bits); }
-    void replace_next(request what) {
-        queue_[head_] = static_cast<char>((queue_[head_] & ~request_bits) | static_cast<int>(what));
-    }
     void push(request what, asker who, bool noted);
     void end_next(outcome);
     void note_end(std::size_t index, outcome);
     void drop_until(std::size_t index, outcome);
     void begin_copy_in();
+    void become(request what) {
+        queue_[head_] = static_cast<char>((queue_[head_] & ~request_bits) | static_cast<int>(what));
+    }
     fate failed();
     bool replies_will_tell() const;
     fate copy_failed();
@@ -108,8 +114,9 @@ private:
     std::uint64_t batches_ = 0;        ///< ends sent
     std::uint32_t ignored_syncs_ = 0;  ///< of the COPY that runs
     std::uint32_t maybe_syncs_ = 0;    ///< ReadyForQuery that may come ahead of the next reply of another kind
+    frontend_state stands_ = frontend_state::linked;
     bool unsynced_ = false;
-    bool skip_to_sync_ = false;
+    bool sounds_ = true;
     bool copy_in_ = false;     ///< CopyInResponse seen, the COPY has not ended
     bool copy_ended_ = false;  ///< CopyDone, CopyFail or a request, which ends it by an error, was sent behind it
     /// Why what is to come can not be told, and how far the way out of it is.

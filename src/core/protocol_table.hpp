@@ -17,10 +17,11 @@ namespace pgsluice::core {
 
 /// Where a client stands when a message of its begins.
 enum class frontend_state : std::uint8_t {
-    unlinked,  ///< without a server: nothing of its batch is anywhere
-    linked,    ///< with a server
-    skipping,  ///< an ERROR has ended its batch: everything up to Sync is void
-    states,    ///< how many
+    unlinked,      ///< without a server: nothing of its batch is anywhere
+    linked,        ///< with a server
+    skipping,      ///< an ERROR has ended its batch: everything up to Sync is void
+    copying_both,  ///< replication streams, and it has not said CopyDone: a walsender takes nothing else meanwhile
+    states,        ///< how many
 };
 
 enum class disposition : std::uint8_t {
@@ -43,24 +44,24 @@ constexpr auto frontend_rows() {
     namespace f = wire::frontend;
     using d = disposition;
     by_type<d, static_cast<std::size_t>(frontend_state::states)> rows{};  // refuse
-    const auto row = [&](char type, d unlinked, d linked, d skipping) {
-        rows[static_cast<unsigned char>(type)] = {unlinked, linked, skipping};
+    const auto row = [&](char type, d unlinked, d linked, d skipping, d copying_both) {
+        rows[static_cast<unsigned char>(type)] = {unlinked, linked, skipping, copying_both};
     };
-    //  type                unlinked      linked        skipping
-    row(f::query, /*      */ d::request, d::request, d::drop);
-    row(f::function_call, /**/ d::request, d::request, d::drop);
-    row(f::parse, /*      */ d::request, d::request, d::drop);
-    row(f::bind, /*       */ d::request, d::request, d::drop);
-    row(f::describe, /*   */ d::request, d::request, d::drop);
-    row(f::execute, /*    */ d::request, d::request, d::drop);
-    row(f::close, /*      */ d::request, d::request, d::drop);
-    row(f::sync, /*       */ d::answer, d::sync, d::sync);
-    row(f::flush, /*      */ d::drop, d::forward, d::drop);
+    //  type                unlinked      linked        skipping    copying_both
+    row(f::query, /*      */ d::request, d::request, d::drop, d::refuse);
+    row(f::function_call, /**/ d::request, d::request, d::drop, d::refuse);
+    row(f::parse, /*      */ d::request, d::request, d::drop, d::refuse);
+    row(f::bind, /*       */ d::request, d::request, d::drop, d::refuse);
+    row(f::describe, /*   */ d::request, d::request, d::drop, d::refuse);
+    row(f::execute, /*    */ d::request, d::request, d::drop, d::refuse);
+    row(f::close, /*      */ d::request, d::request, d::drop, d::refuse);
+    row(f::sync, /*       */ d::answer, d::sync, d::sync, d::refuse);
+    row(f::flush, /*      */ d::drop, d::forward, d::drop, d::refuse);
     // Without a server: the rest of a COPY whose error was reported; PostgreSQL drops it as well.
-    row(f::copy_data, /*  */ d::drop, d::forward, d::drop);
-    row(f::copy_done, /*  */ d::drop, d::copy_end, d::drop);
-    row(f::copy_fail, /*  */ d::drop, d::copy_end, d::drop);
-    row(f::terminate, /*  */ d::terminate, d::terminate, d::terminate);
+    row(f::copy_data, /*  */ d::drop, d::forward, d::drop, d::forward);
+    row(f::copy_done, /*  */ d::drop, d::copy_end, d::drop, d::copy_end);
+    row(f::copy_fail, /*  */ d::drop, d::copy_end, d::drop, d::copy_end);
+    row(f::terminate, /*  */ d::terminate, d::terminate, d::terminate, d::terminate);
     return rows;
 }
 inline constexpr auto frontend = frontend_rows();
@@ -75,7 +76,8 @@ constexpr disposition disposition_of(char type, frontend_state state) {
 
 /// What was sent, as far as replies tell it apart. copy_end stands for CopyDone or CopyFail: it is owed no reply, but
 /// ends the time in which a server that copies in ignores Sync. known_parse is a Parse of the client's whose statement
-/// the server has already: a Close of nothing went out instead, and its reply is passed on as ParseComplete.
+/// the server has already: a Close of nothing went out instead, and its reply is passed on as ParseComplete. copy_both
+/// is never sent: a query becomes it by CopyBothResponse, until the server's half of the copy is over.
 enum class request : std::uint8_t {
     query,
     parse,
@@ -87,17 +89,20 @@ enum class request : std::uint8_t {
     sync,
     function_call,
     copy_end,
+    copy_both,
     kinds,  ///< how many
 };
 
 /// What a reply means for the request at the head of the queue.
 enum class step : std::uint8_t {
-    violation,  ///< not owed
-    part,       ///< more follows for this request
-    last,       ///< the request is answered
-    fails,      ///< it failed; what follows of its batch is void
-    copies_in,  ///< the server reads COPY data from now on
-    completes,  ///< a command is over: the end of a query's part, all of an execute
+    violation,    ///< not owed
+    part,         ///< more follows for this request
+    last,         ///< the request is answered
+    fails,        ///< it failed; what follows of its batch is void
+    copies_in,    ///< the server reads COPY data from now on
+    copies_both,  ///< both sides stream COPY data from now on: replication
+    copied,       ///< the server has sent all of that
+    completes,    ///< a command is over: the end of a query's part, all of an execute
 };
 
 namespace table {
@@ -122,13 +127,17 @@ constexpr auto reply_rows() {
     for (const request runs : {request::query, request::execute}) {
         on(b::data_row, runs, step::part);
         on(b::copy_out_response, runs, step::part);
-        on(b::copy_both_response, runs, step::part);
         on(b::copy_data, runs, step::part);
         on(b::copy_done, runs, step::part);
         on(b::copy_in_response, runs, step::copies_in);
         on(b::command_complete, runs, step::completes);
         on(b::empty_query_response, runs, step::completes);
     }
+    on(b::copy_both_response, request::query, step::copies_both);
+    on(b::copy_data, request::copy_both, step::part);
+    on(b::copy_done, request::copy_both, step::copied);
+    // A server that shuts down says CommandComplete in place of CopyDone, and goes.
+    on(b::command_complete, request::copy_both, step::copied);
     for (const request ends : {request::query, request::sync, request::function_call}) {
         on(b::ready_for_query, ends, step::last);
     }

@@ -322,8 +322,8 @@ TEST(owed_replies, numbers_batches_by_their_ends) {
 /// Every type that there is against every request at the head, and against none.
 TEST(owed_replies, refuses_every_reply_that_is_not_legal) {
     const std::map<char, std::string> legal = {
-        {'P', "1"}, {'B', "2"},  {'C', "3"},         {'D', "tTn"},
-        {'S', "Z"}, {'F', "VZ"}, {'E', "DHWdcGsCI"}, {'Q', "TDHWdcGCIZ"},
+        {'P', "1"}, {'B', "2"},  {'C', "3"},        {'D', "tTn"},
+        {'S', "Z"}, {'F', "VZ"}, {'E', "DHdcGsCI"}, {'Q', "TDHWdcGCIZ"},
     };
     for (const auto &[head, allowed] : legal) {
         for (int type = 0; type < 256; ++type) {
@@ -347,6 +347,54 @@ TEST(owed_replies, refuses_every_reply_that_is_not_legal) {
         conversation c;
         EXPECT_EQ(c.hear(std::string(1, static_cast<char>(type))), type == 'E' ? "c" : "!") << type;
     }
+}
+
+TEST(owed_replies, copy_both) {
+    using stands = frontend_state;
+    const struct {
+        std::string_view what;
+        std::vector<std::pair<std::string_view, std::string_view>> lines;  ///< sent, then heard
+        stands after;
+        bool settled;
+    } table[] = {
+        {"streams", {{"Q", "Wdd"}}, stands::copying_both, false},
+        {"the client ends it", {{"Q", "Wd"}, {"c", "ddcCCZ"}}, stands::linked, true},
+        {"the server ends its half", {{"Q", "Wdc"}}, stands::copying_both, false},
+        {"and the client then its own; a timeline has ended", {{"Q", "Wdc"}, {"c", "TDCCZ"}}, stands::linked, true},
+        {"the client's half is over", {{"Q", "Wd"}, {"c", "d"}}, stands::linked, false},
+        {"it asks on meanwhile", {{"Q", "Wd"}, {"cQ", "dcCZTDCZ"}}, stands::linked, true},
+        {"all of it was sent ahead", {{"QcQ", "WddcCZTDCZ"}}, stands::linked, true},
+        {"an error", {{"Q", "WdEZ"}}, stands::linked, true},
+        {"an error after the client's end", {{"Q", "Wd"}, {"c", "EZ"}}, stands::linked, true},
+        {"an error after the server's end", {{"Q", "WdcEZ"}}, stands::linked, true},
+        {"a server that shuts down", {{"Q", "WdC"}}, stands::linked, false},
+        {"one after the other", {{"Q", "Wd"}, {"c", "cCZ"}, {"Q", "Wd"}, {"c", "cCZ"}}, stands::linked, true},
+    };
+    for (const auto &it : table) {
+        conversation c;
+        for (const auto &[sent, heard] : it.lines) {
+            EXPECT_EQ(c.send(sent).hear(heard), std::string(heard.size(), 'c')) << it.what;
+        }
+        EXPECT_EQ(c.owed.stands(), it.after) << it.what;
+        EXPECT_EQ(c.owed.settled(), it.settled) << it.what;
+    }
+    for (const std::string_view wrong : {"Z", "T", "D", "W", "G", "H", "s", "1", "2", "3", "n", "t", "I", "V"}) {
+        conversation c;
+        c.send("Q").hear("Wd");
+        EXPECT_EQ(c.hear(wrong), "!") << wrong;
+    }
+}
+
+TEST(owed_replies, where_nothing_of_ours_may_be_sent_doubt_stays) {
+    conversation c;
+    c.owed.never_sound();
+    c.send("QS").hear("G");
+    c.send("SS");
+    EXPECT_EQ(c.hear("E"), "c");
+    EXPECT_TRUE(c.owed.doubtful());
+    EXPECT_FALSE(c.owed.needs_sounding());
+    EXPECT_EQ(c.hear("ZZZ"), "ccc");
+    EXPECT_FALSE(c.owed.settled());
 }
 
 TEST(owed_replies, memory_follows_what_is_owed) {

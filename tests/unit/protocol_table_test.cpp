@@ -11,10 +11,11 @@ namespace pgsluice::core {
 namespace {
 
 TEST(protocol_table, every_client_message_in_every_state) {
-    // One letter a type: what it is for a client without a server, with one, and after an ERROR of its batch.
+    // One letter a type: what it is for a client without a server, with one, after an ERROR of its batch, and while
+    // replication streams both ways.
     const std::map<char, std::string> rows = {
-        {'Q', "rrd"}, {'F', "rrd"}, {'P', "rrd"}, {'B', "rrd"}, {'D', "rrd"}, {'E', "rrd"}, {'C', "rrd"},
-        {'S', "asa"}, {'H', "dfd"}, {'d', "dfd"}, {'c', "ded"}, {'f', "ded"}, {'X', "xxx"},
+        {'Q', "rrd!"}, {'F', "rrd!"}, {'P', "rrd!"}, {'B', "rrd!"}, {'D', "rrd!"}, {'E', "rrd!"}, {'C', "rrd!"},
+        {'S', "asa!"}, {'H', "dfd!"}, {'d', "dfdf"}, {'c', "dede"}, {'f', "dede"}, {'X', "xxxx"},
     };
     const auto letter = [](disposition it) {
         switch (it) {
@@ -44,28 +45,31 @@ TEST(protocol_table, every_client_message_in_every_state) {
         }
         const auto expected = rows.find(static_cast<char>(type));
         // A Sync after an ERROR is answered by whoever made the ERROR.
-        if (type == 'S') row.back() = row.back() == 's' ? 'a' : row.back();
-        EXPECT_EQ(row, expected == rows.end() ? "!!!" : expected->second) << type;
+        if (type == 'S') row[2] = row[2] == 's' ? 'a' : row[2];
+        EXPECT_EQ(row, expected == rows.end() ? "!!!!" : expected->second) << type;
     }
 }
 
 TEST(protocol_table, every_server_message_for_every_request) {
-    // What may answer each: l ends it, p is a part of it, g begins COPY IN, c ends a command, e is an error.
+    // What may answer each: l ends it, p is a part of it, g begins COPY IN, c ends a command, e is an error; w begins a
+    // COPY both ways, o ends the server's half of it.
     const std::map<request, std::string> rows = {
-        {request::query, "Tp Dp Hp Wp dp cp Gg Cc Ic Zl Ee"},
+        {request::query, "Tp Dp Hp Ww dp cp Gg Cc Ic Zl Ee"},
         {request::parse, "1l Ee"},
         {request::known_parse, "3l Ee"},
         {request::bind, "2l Ee"},
         {request::describe, "tp Tl nl Ee"},
-        {request::execute, "Dp Hp Wp dp cp Gg Cc Ic sl Ee"},
+        {request::execute, "Dp Hp dp cp Gg Cc Ic sl Ee"},
         {request::close, "3l Ee"},
         {request::sync, "Zl Ee"},
         {request::function_call, "Vp Zl Ee"},
         {request::copy_end, "Ee"},
+        {request::copy_both, "dp co Co Ee"},
     };
     ASSERT_EQ(rows.size(), static_cast<std::size_t>(request::kinds));
-    const std::map<step, char> letters = {{step::last, 'l'},      {step::part, 'p'},  {step::copies_in, 'g'},
-                                          {step::completes, 'c'}, {step::fails, 'e'}, {step::violation, '!'}};
+    const std::map<step, char> letters = {{step::last, 'l'},   {step::part, 'p'},      {step::copies_in, 'g'},
+                                          {step::copied, 'o'}, {step::completes, 'c'}, {step::copies_both, 'w'},
+                                          {step::fails, 'e'},  {step::violation, '!'}};
     for (const auto &[what, legal] : rows) {
         for (int type = 0; type < 256; ++type) {
             char expected = '!';
