@@ -2,7 +2,6 @@
 #include "core/client_login.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
@@ -46,7 +45,25 @@ bool is_always_kept(std::string_view name) {
     return is_among(names, name);
 }
 
+/// As PostgreSQL reads a boolean: any beginning of a word that no other word has.
+std::optional<bool> parse_boolean(std::string_view text) {
+    const auto begins = [&](std::string_view word, std::size_t least) {
+        return text.size() >= least && text.size() <= word.size() &&
+               base::equal_nocase(text, word.substr(0, text.size()));
+    };
+    if (begins("true", 1) || begins("yes", 1) || begins("on", 2) || text == "1") return true;
+    if (begins("false", 1) || begins("no", 1) || begins("off", 2) || text == "0") return false;
+    return std::nullopt;
+}
+
 }  // namespace
+
+std::optional<replication> parse_replication(std::string_view value) {
+    if (value == "database") return replication::logical;
+    const auto on = parse_boolean(value);
+    if (!on) return std::nullopt;
+    return *on ? replication::physical : replication::none;
+}
 
 std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(std::string_view text) {
     std::vector<std::string> words;
@@ -177,6 +194,7 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
     settings_ = env_.settings;
     protocol_ = packet.protocol;
     std::string_view options;
+    auto kind = replication::none;
     std::vector<std::pair<std::string_view, std::string_view>> explicit_ones;
     for (const auto &[name, value] : packet.parameters) {
         if (name == "user") {
@@ -184,9 +202,9 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
         } else if (name == "database") {
             database_ = value;
         } else if (name == "replication") {
-            constexpr std::array<std::string_view, 4> off{"false", "off", "no", "0"};
-            if (std::find(off.begin(), off.end(), value) == off.end())
-                return refuse(refusal::replication_unsupported, fx);
+            const auto asked = parse_replication(value);
+            if (!asked) return refuse(refusal::invalid_replication, fx, value);
+            kind = *asked;
         } else if (name.starts_with("_pq_.")) {
             unknown_protocol_options_.emplace_back(name);
         } else if (name == "options") {
@@ -197,11 +215,20 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
     }
     // As in PostgreSQL, what the packet names itself overrides the options, in whatever order they came.
     const bool ignored = is_among(settings_->global.ignore_startup_parameters, "options");
-    const auto inside = parse_options(options);
-    if (!inside && !ignored) return refuse(refusal::bad_options, fx);
-    if (inside)
-        for (const auto &[name, value] : *inside) take_parameter(name, value, ignored);
+    if (kind != replication::none) {
+        // Its server is nobody else's: it may start with whatever PostgreSQL takes.
+        if (!options.empty()) parameters_.emplace_back("options", options);
+    } else {
+        const auto inside = parse_options(options);
+        if (!inside && !ignored) return refuse(refusal::bad_options, fx);
+        if (inside)
+            for (const auto &[name, value] : *inside) take_parameter(name, value, ignored);
+    }
     for (const auto &[name, value] : explicit_ones) take_parameter(name, value, false);
+    if (kind != replication::none) {
+        replicates_ =
+            std::make_shared<const replication_start>(replication_start{kind, std::exchange(parameters_, {})});
+    }
     if (user_.empty()) return refuse(refusal::no_user, fx);
     if (user_.size() > user_max_bytes) return refuse(refusal::user_too_long, fx);
     if (database_.empty()) database_ = user_;

@@ -15,6 +15,7 @@
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
+#include "core/replication.hpp"
 #include "core/welcome.hpp"
 #include "wire/frame.hpp"
 #include "wire/startup.hpp"
@@ -58,6 +59,8 @@ public:
     const std::string &database() const { return database_; }
     /// Parameters the client asked for, those of `options` first; of two by one name the later counts.
     const std::vector<std::pair<std::string, std::string>> &parameters() const { return parameters_; }
+    /// Null for an ordinary client. Of another, the startup parameters are here and not in parameters().
+    const std::shared_ptr<const replication_start> &replicates() const { return replicates_; }
     const shown_key &cancel() const { return cancel_; }
     /// How long a cancel key this client's protocol has room for.
     std::size_t cancel_key_bytes() const {
@@ -89,6 +92,7 @@ private:
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;
     std::vector<std::pair<std::string, std::string>> parameters_;
+    std::shared_ptr<const replication_start> replicates_;
     std::vector<std::string> unknown_protocol_options_;
     std::uint32_t protocol_ = wire::protocol_3_0;  ///< that was asked for; its major version is 3
     shown_key cancel_;

@@ -59,13 +59,17 @@ std::size_t client_session::on_bytes(std::string_view bytes, time_point now, eff
     return bytes.size();
 }
 
-void client_session::on_joined(shared_route route, time_point) {
+void client_session::on_joined(shared_route route, time_point now) {
     route_ = std::move(route);
-    state_ = client_state::joining;  // since_ stays: client_login_timeout covers the wait for the first server
+    state_ = client_state::joining;
+    // Else since_ stays: client_login_timeout covers the wait for the pool's first server.
+    if (replicates()) since_ = now;
 }
 
 void client_session::on_welcome(const welcome &greeting, const cancel_key &key, time_point now, effects &fx) {
-    parameters_ = env_.starts->begin(route_->pool, greeting.parameters, login_->parameters());
+    // A server that was opened for it alone has its parameters from the start.
+    parameters_ = replicates() ? greeting.parameters
+                               : env_.starts->begin(route_->pool, greeting.parameters, login_->parameters());
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
         for (const auto it : *parameters_)
@@ -243,6 +247,9 @@ bool client_session::on_cancel_unsent(std::string_view bytes, std::size_t &taken
 // ---- time ----
 
 time_point client_session::deadline() const {
+    // One of replication waits for a slot of the pool here.
+    if (state_ == client_state::joining && replicates())
+        return deadline_after(since_, route_->limits.query_wait_timeout);
     if (state_ == client_state::login || state_ == client_state::joining) {
         const auto timeout = route_ ? route_->client_login_timeout : env_.settings->global.client_login_timeout;
         return deadline_after(since_, timeout);
@@ -286,7 +293,7 @@ void client_session::on_deadline(time_point now, effects &fx) {
         case client_state::login:
             return close_with(refusal::login_timeout, fx);
         case client_state::joining:
-            return close_with(refusal::login_timeout_server_down, fx);
+            return close_with(replicates() ? refusal::query_wait_timeout : refusal::login_timeout_server_down, fx);
         case client_state::idle:
             return close_with(refusal::client_idle_timeout, fx);
         case client_state::waiting:

@@ -21,7 +21,7 @@ namespace pgsluice::core {
 
 enum class client_state : std::uint8_t {
     login,      ///< has not proved who it is
-    joining,    ///< has; the pool has not logged in to a server yet
+    joining,    ///< has; the pool has not logged in to a server yet, or replication has none of its own
     idle,       ///< without a server, nothing asked
     waiting,    ///< has asked; the pool has no server for it yet
     preparing,  ///< has a server, whose session is being made equal to the client's first
@@ -39,7 +39,7 @@ public:
     /// Takes what it can of `bytes`, returns how much. The rest is given again after a later event, unchanged.
     std::size_t on_bytes(std::string_view bytes, base::time_point now, effects &fx);
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
-    /// The ledger knows the pool; a welcome may follow later.
+    /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);
     void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);
     void on_refused(refusal, std::string_view argument, effects &fx);
@@ -85,6 +85,8 @@ public:
     base::client_id id() const { return id_; }
     client_state state() const { return state_; }
     const shared_route &where() const { return route_; }
+    /// Its server is its own, for as long as it stays.
+    bool replicates() const { return route_ && route_->replicates != replication::none; }
     const client_login *login() const { return login_.get(); }
     const std::string &user() const { return route_ ? route_->user : login_->user(); }
     const std::string &database() const { return route_ ? route_->database : login_->database(); }

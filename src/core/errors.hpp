@@ -24,7 +24,7 @@ enum class refusal : std::uint8_t {
     user_too_long,
     database_too_long,
     bad_options,
-    replication_unsupported,
+    invalid_replication,  ///< argument: the value
     // Login.
     bad_login_message,
     password_failed,

@@ -19,6 +19,7 @@ ledger::~ledger() {
     // Seats unhook themselves; the lists in the pools must outlive them.
     for (auto &it : pools_) {
         it->joining.clear();
+        it->owners.clear();
         for (auto &list : it->waiting) list.clear();
     }
 }
@@ -61,6 +62,7 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
         if (credential != settings_->credentials.end()) pass_through_[user] = {credential->second.text, *keys};
     }
     seat.route = route_of(*entry, database, user);
+    if (seat.replicates) seat.route = own_route(*seat.route, *seat.replicates);
     const auto count = [](auto &all, const std::string &name) {
         auto &it = all[name];
         if (!it) it = std::make_unique<typename std::decay_t<decltype(it)>::element_type>();
@@ -78,11 +80,18 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     seat.at = pools_[seat.route->pool].get();
     auto &pool = *seat.at;
     ++pool.clients;
+    seat.waiting_since = now;
+    if (seat.replicates) {
+        seat.ticket = pool.next_ticket++;
+        want_own(seat);
+        serve(pool, now, out);
+        return {refusal::none, {}, {}, seat.route};
+    }
     if (greeting_holds(pool, seat.worker, now, out)) return {refusal::none, {}, pool.greeting, seat.route};
     const bool too_early = pool.failing && now < pool.failed_at + pool.settings->server_login_retry;
     if (too_early && !pool.working()) return {refusal::server_login_failing, pool.error.message, {}, {}};
+    seat.ticket = pool.next_ticket++;
     seat.joining = true;
-    seat.waiting_since = now;
     pool.joining.push_back(seat);
     serve(pool, now, out);
     return {refusal::none, {}, {}, seat.route};
@@ -132,12 +141,22 @@ std::optional<ledger::owner_of_key> ledger::find_key(const cancel_key &shown) co
     return owner_of_key{it->second->id, it->second->worker};
 }
 
-void ledger::leave(client_seat &seat, orders &) {
+void ledger::leave(client_seat &seat, orders &out) {
     if (seat.at != nullptr) {
         if (seat.waiting) dequeue(seat);
+        if (seat.wants_own) cease_to_want_own(seat);
         if (seat.joining) seat.at->joining.erase(seat.at->joining.iterator_to(seat));
-        // A server on its way to us will find nobody, and serve the next one.
-        if (seat.linked != nullptr) unlink(*seat.linked);
+        // A server on its way to us will find nobody, and serve the next one. One of our own has no next one; the order
+        // to open it may be on its way still, and then it is closed when it is open.
+        if (auto *const server = seat.linked; server != nullptr) {
+            unlink(*server);
+            if (server->own && server->where == server_place::opening) {
+                out.push_back({.what = order::kind::close,
+                               .worker = server->worker,
+                               .server = server->id,
+                               .why = "replication client was closed"});
+            }
+        }
         --seat.at->clients;
     }
     if (seat.database != nullptr) --seat.database->clients;
@@ -149,12 +168,15 @@ void ledger::leave(client_seat &seat, orders &) {
 
 // ---- the queue ----
 
-void ledger::enqueue(pool_entry &pool, client_seat &seat) {
-    auto &list = pool.waiting[seat.worker];
+void ledger::insert(client_queue &list, client_seat &seat) {
     // Nearly always at the end; one that lost the server promised to it takes up its old place.
     auto at = list.end();
     while (at != list.begin() && std::prev(at)->ticket > seat.ticket) --at;
     list.insert(at, seat);
+}
+
+void ledger::enqueue(pool_entry &pool, client_seat &seat) {
+    insert(pool.waiting[seat.worker], seat);
     seat.waiting = true;
     ++pool.waiting_count;
 }

@@ -6,6 +6,8 @@
 // Who gets a server: clients in the order in which they asked. A server that is released goes to the longest waiter;
 // one on the same worker may go first only if at most `locality_bound` clients asked between the two. Idle servers are
 // taken last in, first out; of the own worker first, else one moves over, so nobody waits beside an idle server.
+// A replication client gets a server of its own, opened for it under the same limits and in the same order; an idle one
+// that is in the way goes, and so does one that is released when such a client's turn has come.
 #pragma once
 
 #include <boost/intrusive/list.hpp>
@@ -19,6 +21,7 @@
 #include "base/ids.hpp"
 #include "base/time.hpp"
 #include "core/orders.hpp"
+#include "core/replication.hpp"
 #include "core/route.hpp"
 #include "core/server_session.hpp"
 
@@ -39,12 +42,17 @@ struct client_seat : boost::intrusive::list_base_hook<> {
     user_count *user = nullptr;
     shared_route route;
     cancel_key key;
+    /// Of a replication client, from before join(): its server is opened for it, and is its own.
+    std::shared_ptr<const replication_start> replicates;
     std::uint64_t ticket = 0;  ///< order of asking, within the pool
     base::time_point waiting_since;
     server_seat *linked = nullptr;    ///< the server that is ours
     server_seat *promised = nullptr;  ///< the same, while it is on its way from another worker
     bool admitted = false, waiting = false, joining = false;
+    bool wants_own = false;  ///< replicates, and its server is not being opened yet
 };
+
+using client_queue = boost::intrusive::list<client_seat, boost::intrusive::constant_time_size<false>>;
 
 enum class server_place : std::uint8_t { opening, idle, active, tested, closing };
 
@@ -54,11 +62,12 @@ struct server_seat {
     base::worker_index worker = 0;
     void *owner = nullptr;  ///< as in client_seat
     pool_entry *at = nullptr;
-    client_seat *client = nullptr;  ///< active: whose
+    client_seat *client = nullptr;  ///< active: whose; of an own one already while it is opened
     server_place where = server_place::opening;
     base::time_point opened_at, idle_since;
     bool used = false;  ///< has served a client since it was last idle
     bool close_needed = false;
+    bool own = false;  ///< opened for one replication client, and closed after it: never idle, never another's
     pool_entry *evicted_for = nullptr;
 };
 
@@ -92,7 +101,8 @@ public:
     client_seat *connected(base::worker_index worker, void *owner);
     /// A place under max_client_conn.
     refusal admit(client_seat &);
-    /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked.
+    /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked. A
+    /// replication client is granted its own server later, which has its welcome.
     struct joined {
         refusal why = refusal::none;
         std::string argument;
@@ -158,11 +168,23 @@ private:
     static void welcome_joiners(pool_entry &, orders &);
     refusal check_client_limits(const client_seat &) const;
     bool under_limits(const pool_entry &) const;
+    bool may_log_in(const pool_entry &, base::time_point now) const;
+    static bool has_room(const pool_entry &, const client_seat *oldest, base::time_point now);
     bool may_open(const pool_entry &, base::time_point now) const;
-    void open(pool_entry &, base::worker_index worker, base::time_point now, orders &);
+    void open(pool_entry &, base::worker_index worker, client_seat *owner, base::time_point now, orders &);
     void serve(pool_entry &, base::time_point now, orders &);
-    void evict_for(pool_entry &, orders &);
-    void enqueue(pool_entry &, client_seat &);
+    void serve_from_idle(pool_entry &, base::time_point now, orders &);
+    void evict_for(pool_entry &, const client_seat *owner, base::time_point now, orders &);
+    static void evict(server_seat &, pool_entry &for_pool);
+    static client_seat *first_asker(const pool_entry &, client_seat *waiter);
+    bool owner_needs_room(const pool_entry &, base::time_point now) const;
+    static shared_route own_route(const route &usual, const replication_start &);
+    void want_own(client_seat &);
+    void cease_to_want_own(client_seat &);
+    handing_on to_owner(server_seat &);
+    void own_open_failed(server_seat &, const login_error &, bool again, base::time_point now, orders &);
+    static void enqueue(pool_entry &, client_seat &);
+    static void insert(client_queue &, client_seat &);
     void dequeue(client_seat &);
     client_seat *first_waiter(const pool_entry &) const;
     client_seat *next_waiter(const pool_entry &, base::worker_index worker) const;

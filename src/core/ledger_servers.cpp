@@ -29,20 +29,29 @@ bool ledger::surplus(const pool_entry &pool) {
            over(settings.max_user_connections, user.servers - user.closing);
 }
 
-bool ledger::may_open(const pool_entry &pool, time_point now) const {
+/// The pool's servers may log in now, as far as no limit forbids it.
+bool ledger::may_log_in(const pool_entry &pool, time_point now) const {
     if (paused_ || refuse_waiters_ || pool.removed) return false;
     // While logins succeed they go in parallel; after a failure one at a time, no sooner than server_login_retry.
     if (pool.failing && (pool.opening > 0 || now < pool.failed_at + pool.settings->server_login_retry)) return false;
-    if (!pool.greeting && pool.opening > 0) return false;
-    const auto &settings = *pool.settings;
-    if (settings.pool_size <= 0 || pool.total < settings.pool_size) return true;
-    const auto *first = first_waiter(pool);
-    return first != nullptr && settings.reserve_pool_timeout > base::duration::zero() &&
-           pool.total < settings.pool_size + settings.reserve_pool_size &&
-           now >= first->waiting_since + settings.reserve_pool_timeout;
+    return pool.greeting || pool.opening == 0;
 }
 
-void ledger::open(pool_entry &pool, base::worker_index worker, time_point now, orders &out) {
+/// Under the pool's own limits, the reserve included when `oldest` has waited for long enough.
+bool ledger::has_room(const pool_entry &pool, const client_seat *oldest, time_point now) {
+    const auto &settings = *pool.settings;
+    if (settings.pool_size <= 0 || pool.total < settings.pool_size) return true;
+    return oldest != nullptr && settings.reserve_pool_timeout > base::duration::zero() &&
+           pool.total < settings.pool_size + settings.reserve_pool_size &&
+           now >= oldest->waiting_since + settings.reserve_pool_timeout;
+}
+
+bool ledger::may_open(const pool_entry &pool, time_point now) const {
+    return may_log_in(pool, now) && has_room(pool, first_waiter(pool), now);
+}
+
+/// With an `owner`: for that client alone.
+void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owner, time_point now, orders &out) {
     auto seat = std::make_unique<server_seat>();
     seat->id = {++last_id_};
     seat->worker = worker;
@@ -50,11 +59,18 @@ void ledger::open(pool_entry &pool, base::worker_index worker, time_point now, o
     seat->opened_at = now;
     ++pool.total;
     ++pool.opening;
-    ++pool.coming;
+    pool.coming += owner == nullptr ? 1 : 0;
     ++pool.database->servers;
     ++pool.user->servers;
     auto connect = std::make_shared<order::connection>();
     connect->settings = pool.settings;
+    if (owner != nullptr) {
+        cease_to_want_own(*owner);
+        seat->own = true;
+        seat->client = owner;
+        owner->linked = seat.get();
+        connect->settings = owner->route->settings;
+    }
     connect->secret = pool.secret;
     connect->from_reserve = pool.settings->pool_size > 0 && pool.total > pool.settings->pool_size;
     connect->secret.derived = pool.derived;
@@ -75,7 +91,7 @@ void ledger::open(pool_entry &pool, base::worker_index worker, time_point now, o
     servers_.emplace(seat->id, std::move(seat));
 }
 
-void ledger::serve(pool_entry &pool, time_point now, orders &out) {
+void ledger::serve_from_idle(pool_entry &pool, time_point now, orders &out) {
     // Idle beside a waiter are only servers that need a check first; each one that passes serves the first waiter.
     while (!paused_ && pool.idle_count > 0 && pool.waiting_count > 0) {
         auto *const client = first_waiter(pool);
@@ -89,31 +105,62 @@ void ledger::serve(pool_entry &pool, time_point now, orders &out) {
         grant(*server, *client);
         order_move(*server, *client, out);
     }
-    const auto wanted = [&] {
+}
+
+/// Of those who wait for one of the pool's servers and those who wait for one of their own, the one that asked first.
+client_seat *ledger::first_asker(const pool_entry &pool, client_seat *waiter) {
+    auto *const owner = pool.owners.empty() ? nullptr : const_cast<client_seat *>(&pool.owners.front());
+    if (owner == nullptr || waiter == nullptr) return owner != nullptr ? owner : waiter;
+    return owner->ticket < waiter->ticket ? owner : waiter;
+}
+
+void ledger::serve(pool_entry &pool, time_point now, orders &out) {
+    serve_from_idle(pool, now, out);
+    for (;;) {
         const int joiner = pool.joining.empty() ? 0 : 1;
-        return std::max(static_cast<int>(pool.waiting_count), joiner);
-    };
-    while (wanted() > pool.coming + pool.evicting && may_open(pool, now)) {
-        if (!under_limits(pool)) {
-            evict_for(pool, out);
+        const int more = std::max(static_cast<int>(pool.waiting_count), joiner) - pool.coming;
+        // What keeps the pool's servers from logging in does not concern those of replication: they ask for other
+        // things.
+        const bool shared = more > 0 && may_log_in(pool, now);
+        const bool owned = pool.owner_count > 0 && !paused_ && !refuse_waiters_ && !pool.removed;
+        if ((shared ? more : 0) + (owned ? pool.owner_count : 0) <= pool.evicting) return;
+        auto *client = shared ? first_waiter(pool) : nullptr;
+        if (shared && client == nullptr) client = &pool.joining.front();
+        if (owned) client = first_asker(pool, client);
+        auto *const owner = client->wants_own ? client : nullptr;
+        const bool room = has_room(pool, client->joining ? nullptr : client, now);
+        if (!room || !under_limits(pool)) {
+            if (room || owner != nullptr) evict_for(pool, owner, now, out);
             return;
         }
-        // Open where it is wanted.
-        const auto *client = first_waiter(pool);
-        open(pool, client != nullptr ? client->worker : (pool.joining.empty() ? 0 : pool.joining.front().worker), now,
-             out);
+        open(pool, client->worker, owner, now, out);  // where it is wanted
     }
 }
 
-/// The longest idle server of another pool of the same database or user goes, so that we may open one.
-void ledger::evict_for(pool_entry &pool, orders &out) {
+/// A replication client asked before all others, and there is no slot for it, nor one that is about to be free.
+bool ledger::owner_needs_room(const pool_entry &pool, time_point now) const {
+    if (pool.owner_count <= pool.evicting) return false;
+    const auto *const first = first_asker(pool, first_waiter(pool));
+    return first->wants_own && !(has_room(pool, first, now) && under_limits(pool));
+}
+
+void ledger::evict(server_seat &victim, pool_entry &for_pool) {
+    victim.evicted_for = &for_pool;
+    ++for_pool.evicting;
+}
+
+/// The longest idle server of another pool of the same database or user goes, so that we may open one. For a server of
+/// a client's own one of this pool may go as well, and must when the pool is full.
+void ledger::evict_for(pool_entry &pool, const client_seat *owner, time_point now, orders &out) {
     const auto binds = [](int limit, int servers) { return limit > 0 && servers >= limit; };
     const bool by_database = binds(pool.settings->max_db_connections, pool.database->servers);
     const bool by_user = binds(pool.settings->max_user_connections, pool.user->servers);
+    const bool by_pool = !has_room(pool, owner, now);
     server_seat *victim = nullptr;
     for (const auto &other : pools_) {
+        const bool here = other.get() == &pool;
         const bool helps = (!by_database || other->database == pool.database) && (!by_user || other->user == pool.user);
-        if (other.get() == &pool || !helps) continue;
+        if (!helps || (here ? owner == nullptr : by_pool)) continue;
         for (const auto &list : other->idle) {
             for (auto *seat : list) {
                 if (victim == nullptr || seat->idle_since < victim->idle_since) victim = seat;
@@ -121,8 +168,7 @@ void ledger::evict_for(pool_entry &pool, orders &out) {
         }
     }
     if (victim == nullptr) return;
-    victim->evicted_for = &pool;
-    ++pool.evicting;
+    evict(*victim, pool);
     order_close(*victim, "evicted", out);
 }
 
@@ -132,13 +178,14 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
                     const std::optional<auth::scram_derived> &derived, time_point now, orders &out) {
     auto &pool = *seat.at;
     --pool.opening;
-    --pool.coming;
+    pool.coming -= seat.own ? 0 : 1;
     seat.opened_at = now;
     seat.idle_since = now;
     seat.where = server_place::active;  // until give_back() decides
     if (seat.close_needed) return;      // opened under a configuration that is gone: its words do not count
-    pool.failing = false;
     if (derived) pool.derived = derived;
+    if (seat.own) return;  // what its client asked for is no other's
+    pool.failing = false;
     // Where nothing changed the old one stays: clients and servers that share a set are known for equal at a look.
     const bool same = pool.greeting && *pool.greeting == *greeting;
     if (!same) pool.greeting = greeting;
@@ -147,15 +194,16 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
 }
 
 void ledger::renew_greeting(const server_seat &seat, shared_welcome greeting) {
-    if (!seat.close_needed && seat.at->greeting) seat.at->greeting = std::move(greeting);
+    if (!seat.close_needed && !seat.own && seat.at->greeting) seat.at->greeting = std::move(greeting);
 }
 
 void ledger::open_failed(server_seat &seat, const login_error &error, time_point now, orders &out) {
     auto &pool = *seat.at;
+    const bool other_words = error.protocol_refused && !pool.speaks_3_0;
+    if (!seat.close_needed) pool.speaks_3_0 = pool.speaks_3_0 || error.protocol_refused;
+    if (seat.own) return own_open_failed(seat, error, other_words && error.from_server, now, out);
     start_closing(seat);
     if (seat.close_needed) return;
-    const bool other_words = error.protocol_refused && !pool.speaks_3_0;
-    pool.speaks_3_0 = pool.speaks_3_0 || error.protocol_refused;
     if (other_words && error.from_server) return serve(pool, now, out);  // it is there, and is asked again at once
     pool.failing = true;
     pool.failed_at = now;
@@ -172,6 +220,51 @@ void ledger::open_failed(server_seat &seat, const login_error &error, time_point
         out.push_back(
             {.what = order::kind::refuse_by_server, .worker = client.worker, .client = client.id, .error = shared});
     }
+}
+
+// ---- a server of a client's own ----
+
+void ledger::want_own(client_seat &seat) {
+    insert(seat.at->owners, seat);
+    seat.wants_own = true;
+    ++seat.at->owner_count;
+}
+
+void ledger::cease_to_want_own(client_seat &seat) {
+    seat.at->owners.erase(seat.at->owners.iterator_to(seat));
+    seat.wants_own = false;
+    --seat.at->owner_count;
+}
+
+/// Its client hears why, as it would from the server itself, and comes again when it likes: for the pool it means
+/// nothing.
+void ledger::own_open_failed(server_seat &seat, const login_error &error, bool again, time_point now, orders &out) {
+    auto &pool = *seat.at;
+    auto *const client = seat.client;
+    again = again || seat.close_needed;
+    start_closing(seat);
+    if (client == nullptr) return;
+    if (!again && !error.from_server && !pool.settings->load_balance) ++pool.next_host;
+    if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
+    if (again) {
+        want_own(*client);
+        return serve(pool, now, out);
+    }
+    out.push_back({.what = order::kind::refuse_by_server,
+                   .worker = client->worker,
+                   .client = client->id,
+                   .error = std::make_shared<const login_error>(error)});
+}
+
+/// It has logged in, or its client has left it.
+handing_on ledger::to_owner(server_seat &seat) {
+    auto *const client = seat.client;
+    const bool fresh = !std::exchange(seat.used, true);
+    const bool outdated = seat.close_needed || paused_;
+    if (fresh && client != nullptr && !outdated) return {.next = handing_on::step::grant, .client = client};
+    start_closing(seat);
+    if (fresh && client != nullptr) want_own(*client);  // another one is opened for it
+    return {.next = handing_on::step::close, .why = outdated ? "close_needed" : "replication client was closed"};
 }
 
 // ---- handing on ----
@@ -203,6 +296,7 @@ bool ledger::lifetime_over(pool_entry &pool, const server_seat &seat, time_point
 
 handing_on ledger::give_back(server_seat &seat, time_point now, orders &out) {
     auto &pool = *seat.at;
+    if (seat.own && seat.where == server_place::active) return to_owner(seat);
     welcome_joiners(pool, out);
     const bool was_used = std::exchange(seat.used, false);
     unlink(seat);
@@ -216,6 +310,10 @@ handing_on ledger::give_back(server_seat &seat, time_point now, orders &out) {
     if (was_used && lifetime_over(pool, seat, now)) return close("server lifetime over");
     if (paused_) return close("pause mode");
     if (surplus(pool)) return close("too many servers in the pool");
+    if (pool.owner_count > 0 && owner_needs_room(pool, now)) {
+        evict(seat, pool);
+        return close("evicted");
+    }
     if (seat.where == server_place::tested) --pool.coming;
     seat.where = server_place::active;
     auto *const client = next_waiter(pool, seat.worker);
@@ -248,7 +346,8 @@ void ledger::start_closing(server_seat &seat) {
     auto &pool = *seat.at;
     if (seat.where == server_place::idle) from_idle(seat);
     if (seat.where == server_place::opening) --pool.opening;
-    if (seat.where == server_place::opening || seat.where == server_place::tested) --pool.coming;
+    const bool coming = seat.where == server_place::opening || seat.where == server_place::tested;
+    if (coming && !seat.own) --pool.coming;
     seat.where = server_place::closing;
     ++pool.closing;
     ++pool.database->closing;
@@ -294,11 +393,11 @@ void ledger::retry_others(const pool_entry &freed, time_point now, orders &out) 
     std::vector<pool_entry *> blocked;
     for (const auto &other : pools_) {
         const bool related = other->database == freed.database || other->user == freed.user;
-        if (related && other.get() != &freed && (other->waiting_count > 0 || !other->joining.empty()))
-            blocked.push_back(other.get());
+        const bool wanted = other->waiting_count > 0 || other->owner_count > 0 || !other->joining.empty();
+        if (related && other.get() != &freed && wanted) blocked.push_back(other.get());
     }
     const auto since = [&](const pool_entry *it) {
-        const auto *first = first_waiter(*it);
+        const auto *first = first_asker(*it, first_waiter(*it));
         return first != nullptr ? first->waiting_since : it->joining.front().waiting_since;
     };
     std::sort(blocked.begin(), blocked.end(),

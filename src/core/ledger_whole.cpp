@@ -1,6 +1,7 @@
 // The ledger as a whole: pools come and change with the configuration, time passes, the pooler pauses and stops.
 #include <algorithm>
 
+#include "base/text.hpp"
 #include "core/ledger.hpp"
 #include "core/pool.hpp"
 
@@ -65,6 +66,29 @@ shared_route ledger::route_of(const config::database &entry, const std::string &
     return known;
 }
 
+/// As usual, but: a server of the client's own, started in the client's words and told nothing of ours, for as long as
+/// the client stays; and no limit on how long what it asks for may take, which may be for ever.
+shared_route ledger::own_route(const route &usual, const replication_start &start) {
+    auto own = std::make_shared<route>(usual);
+    own->replicates = start.kind;
+    auto settings = std::make_shared<config::pool_settings>(*usual.settings);
+    settings->pool_mode = config::pool_mode::session;
+    settings->connect_query.clear();
+    settings->server_reset_query.clear();
+    settings->client_disconnect_action = config::disconnect_action::close;
+    auto &sent = settings->startup_parameters;
+    std::erase_if(sent, [&](const auto &ours) {
+        return std::any_of(start.parameters.begin(), start.parameters.end(),
+                           [&](const auto &theirs) { return base::equal_nocase(ours.first, theirs.first); });
+    });
+    sent.emplace_back("replication", start.kind == replication::logical ? "database" : "true");
+    sent.insert(sent.end(), start.parameters.begin(), start.parameters.end());
+    own->settings = std::move(settings);
+    auto &limits = own->limits;
+    limits.query_timeout = limits.idle_transaction_timeout = limits.transaction_timeout = base::duration::zero();
+    return own;
+}
+
 void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now, orders &out) {
     settings_ = std::move(fresh);
     routes_.clear();
@@ -89,7 +113,9 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
         for (const auto &[id, seat] : servers_) {
             if (seat->at != pool || seat->where == server_place::closing) continue;
             seat->close_needed = true;
-            if (seat->where != server_place::idle) continue;
+            // One that replicates would not be given back for as long as its client stays.
+            const bool own = seat->own && seat->where == server_place::active && !pool->removed;
+            if (seat->where != server_place::idle && !own) continue;
             order_close(*seat, pool->removed ? "database removed" : "database configuration changed", out);
         }
     }
@@ -112,9 +138,8 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
         auto next = std::make_shared<route>(*route_of(*entry, seat->route->database, seat->route->user));
         next->pool = seat->at->index;  // for life: its servers know the client's parameters
         next->settings = seat->at->settings;
-        seat->route = next;
-        out.push_back(
-            {.what = order::kind::reroute, .worker = seat->worker, .client = id, .new_route = std::move(next)});
+        seat->route = seat->replicates ? own_route(*next, *seat->replicates) : std::move(next);
+        out.push_back({.what = order::kind::reroute, .worker = seat->worker, .client = id, .new_route = seat->route});
     }
     for (const auto &pool : pools_) serve(*pool, now, out);
 }
@@ -159,7 +184,8 @@ void ledger::tick_pool(pool_entry &pool, time_point now, orders &out) {
     const bool keeps_minimum = settings.forced_user || pool.clients > 0;
     while (keeps_minimum && pool.total < settings.min_pool_size && !pool.failing && may_open(pool, now) &&
            under_limits(pool)) {
-        open(pool, static_cast<base::worker_index>(static_cast<std::uint32_t>(pool.total) % workers_), now, out);
+        open(pool, static_cast<base::worker_index>(static_cast<std::uint32_t>(pool.total) % workers_), nullptr, now,
+             out);
     }
 }
 
@@ -184,7 +210,8 @@ void ledger::shut_down(bool wait_for_servers, orders &out) {
     refuse_waiters_ = true;
     pause(out);
     for (const auto &[id, seat] : clients_) {
-        if (!seat->waiting && !seat->joining) continue;
+        const bool own_coming = seat->linked != nullptr && seat->linked->where == server_place::opening;
+        if (!seat->waiting && !seat->joining && !seat->wants_own && !own_coming) continue;
         out.push_back({.what = order::kind::refuse,
                        .worker = seat->worker,
                        .client = id,
@@ -216,7 +243,7 @@ std::string ledger::check() const {
     for (const auto &[id, seat] : clients_) admitted += seat->admitted ? 1 : 0;
     if (admitted != admitted_) return "admitted clients are miscounted";
     for (const auto &pool : pools_) {
-        int total = 0, idle = 0, coming = 0, closing = 0, opening = 0;
+        int total = 0, idle = 0, coming = 0, closing = 0, opening = 0, owners = 0;
         for (const auto &[id, seat] : servers_) {
             if (seat->at != pool.get()) continue;
             ++total;
@@ -224,10 +251,17 @@ std::string ledger::check() const {
             opening += seat->where == server_place::opening ? 1 : 0;
             closing += seat->where == server_place::closing ? 1 : 0;
             if (seat->client != nullptr && seat->client->linked != seat.get()) return "a server's client is not linked";
-            coming += seat->where == server_place::opening || seat->where == server_place::tested ? 1 : 0;
+            const bool comes = seat->where == server_place::opening || seat->where == server_place::tested;
+            coming += comes && !seat->own ? 1 : 0;
+            if (seat->own && (seat->where == server_place::idle || seat->where == server_place::tested))
+                return "a replication client's server is in the pool";
+            if (seat->client != nullptr && seat->own != (seat->client->replicates != nullptr))
+                return "a client and its server do not both replicate";
         }
         std::size_t waiting = 0;
         for (const auto &[id, seat] : clients_) waiting += seat->at == pool.get() && seat->waiting ? 1 : 0;
+        for (const auto &[id, seat] : clients_) owners += seat->at == pool.get() && seat->wants_own ? 1 : 0;
+        if (owners != pool->owner_count) return "owner count differs from clients that want a server of their own";
         if (total != pool->total) return "pool total differs from its servers";
         if (idle != pool->idle_count) return "idle count differs from idle servers";
         if (coming != pool->coming) return "coming differs from opening and tested servers";

@@ -28,8 +28,6 @@ struct user_count {
 
 /// One pool. Its waiters are in the order of their tickets.
 struct pool_entry {
-    using waiters = boost::intrusive::list<client_seat, boost::intrusive::constant_time_size<false>>;
-
     pool_index index = 0;
     std::shared_ptr<const config::pool_settings> settings;
     server_secret secret;  ///< without the keys that clients bring
@@ -52,8 +50,10 @@ struct pool_entry {
     int clients = 0;
     std::uint64_t next_ticket = 1;
     std::size_t waiting_count = 0;
-    std::vector<waiters> waiting;  ///< by worker, in order of tickets
-    waiters joining;               ///< wait for the greeting
+    std::vector<client_queue> waiting;  ///< by worker, in order of tickets
+    client_queue joining;               ///< wait for the greeting
+    client_queue owners;                ///< replication clients that no server is being opened for yet
+    int owner_count = 0;
 
     shared_welcome greeting;
     base::time_point greeted_at;  ///< when a server last gave it, or was asked whether it still holds

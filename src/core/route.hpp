@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "config/settings.hpp"
+#include "core/replication.hpp"
 
 namespace pgsluice::core {
 
@@ -20,6 +21,7 @@ struct route {
     base::duration query_wait_notify{0};
     base::duration client_login_timeout{0};
     std::uint32_t max_packet_size = 0;
+    replication replicates = replication::none;  ///< else the route of one client alone, with settings of its own
 };
 
 using shared_route = std::shared_ptr<const route>;

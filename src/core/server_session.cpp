@@ -370,7 +370,10 @@ void server_session::lose(std::string_view why, effects &fx) {
 void server_session::link(client_session &client) {
     client_ = &client;
     // A reload may have changed the pool's mode or queries since this server was opened.
-    if (const auto &route = client.where(); route && settings_ != route->settings) settings_ = route->settings;
+    if (const auto &route = client.where(); route) {
+        if (settings_ != route->settings) settings_ = route->settings;
+        if (route->replicates != replication::none) owed_.never_sound();
+    }
     enter(server_state::active);
     ++links_;
 }

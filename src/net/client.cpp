@@ -179,8 +179,11 @@ bool client::admit(core::effects &effects) {
 bool client::join(core::effects &effects) {
     const auto &login = *session_.login();
     if (worker_.global().log_connections) {
-        log::info("{} login attempt: db={} user={} tls=no replication=none", name(), login.database(), login.user());
+        const auto kind = login.replicates() ? login.replicates()->kind : core::replication::none;
+        log::info("{} login attempt: db={} user={} tls=no replication={}", name(), login.database(), login.user(),
+                  core::to_string(kind));
     }
+    seat_->replicates = login.replicates();
     const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
         return ledger.join(*seat_, login.database(), login.user(), login.keys(), worker_.now(), orders);
     });
@@ -219,6 +222,8 @@ bool client::want(core::effects &effects) {
 bool client::link(server &it, core::effects &effects) {
     server_ = &it;
     it.link(*this);
+    // A replication client has its welcome from its own server.
+    if (session_.state() == core::client_state::joining) greet(*it.session().greeting(), effects);
     session_.on_granted(it.session(), worker_.now(), effects);
     return effects.client == core::client_next::resume;
 }

@@ -22,16 +22,18 @@ HBA = [
     "host passworddb all 127.0.0.1/32 password",
     "host trustdb    all 127.0.0.1/32 trust",
     "host all        all 127.0.0.1/32 scram-sha-256",
+    "host replication all 127.0.0.1/32 scram-sha-256",
 ]
 
 
 @pytest.fixture(scope="session")
 def pg():
-    """Users app (strongpassword), bob (bobpassword), md5user (md5password, stored as md5); databases app, other,
-    logged (every statement in the log), and those of HBA."""
-    with Postgres({"max_connections": 250, "log_line_prefix": "%m [%p] %d "}, HBA) as server:
+    """Users app (strongpassword), bob (bobpassword), md5user (md5password, stored as md5), repl (replpassword; may
+    replicate); databases app, other, logged (every statement in the log), and those of HBA."""
+    with Postgres({"max_connections": 250, "log_line_prefix": "%m [%p] %d ", "wal_level": "logical"}, HBA) as server:
         server.create_user(USER, PASSWORD)
         server.create_user("bob", "bobpassword")
+        server.create_user("repl", "replpassword", "replication")
         server.sql("set password_encryption = 'md5'; create role md5user login password 'md5password'")
         for name in ("app", "other", "logged", "md5db", "passworddb", "trustdb"):
             server.create_database(name, owner=USER)
@@ -129,7 +131,8 @@ def make_pooler(pg, activity):
         place = "host=127.0.0.1 port=%d " % pg.port
         databases = {"app": "", "other": ""} if databases is None else databases
         databases = {name: options if "host=" in options else place + options for name, options in databases.items()}
-        auth = more.pop("auth", {USER: PASSWORD, "bob": "bobpassword", "md5user": "md5password"})
+        auth = more.pop("auth", {USER: PASSWORD, "bob": "bobpassword", "md5user": "md5password",
+                                 "repl": "replpassword"})
         pooler = Pooler(databases, settings, auth=auth, **more)
         poolers.append(pooler)
         return pooler.start() if start else pooler

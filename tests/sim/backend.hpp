@@ -29,6 +29,8 @@ public:
     std::uint32_t pid() const { return pid_; }
     char status() const { return status_; }
     bool logged_in() const { return ready_; }
+    /// It was started for replication, and then told something that no player says.
+    bool disturbed() const { return disturbed_; }
     /// Nothing runs and no batch is open.
     bool at_rest() const { return !running_ && !skip_ && !batch_; }
 
@@ -88,8 +90,14 @@ private:
         std::size_t length = 0;
         for (std::size_t i = 0; i < 4; ++i) length = length * 256 + static_cast<unsigned char>(in_[i]);
         if (in_.size() < length) return false;
+        read_parameters(in_.substr(8, length - 8));
         in_.erase(0, length);
         started_ = true;
+        if (parameters_["my.who"] == "bad" && mood_ == mood::good) {
+            say(be::error("FATAL", "22023", "invalid value"));
+            wire_.ended_by_peer = true;
+            return true;
+        }
         switch (mood_) {
             case mood::refuses:
                 say(be::error("FATAL", "3D000", "database \"x\" does not exist"));
@@ -106,7 +114,8 @@ private:
             case mood::good:
                 say(be::auth(0) + be::parameter("server_version", "15.14") + be::parameter("client_encoding", "UTF8") +
                     be::parameter("DateStyle", "ISO, MDY") + be::parameter("TimeZone", "UTC") +
-                    be::parameter("standard_conforming_strings", "on") + be::parameter("application_name", "") +
+                    be::parameter("standard_conforming_strings", "on") +
+                    be::parameter("application_name", parameters_["application_name"]) +
                     be::parameter("IntervalStyle", "postgres") + be::key(pid_, "\1\2\3\4") + be::ready('I'));
                 ready_ = true;
                 return true;
@@ -115,8 +124,20 @@ private:
         return true;
     }
 
+    void read_parameters(const std::string &pairs) {
+        for (std::size_t at = 0; at < pairs.size() && pairs[at] != '\0';) {
+            const std::string name(pairs.c_str() + at);
+            at += name.size() + 1;
+            const std::string value(pairs.c_str() + at);
+            at += value.size() + 1;
+            replicates_ = replicates_ || name == "replication";
+            if (name == "application_name" || name == "my.who") parameters_[name] = value;
+        }
+    }
+
     void on_message(char type, const std::string &body) {
         const auto text = body.substr(0, body.find('\0'));
+        disturbed_ = disturbed_ || (replicates_ && (type == 'C' || (type == 'Q' && !text.starts_with('T'))));
         switch (type) {
             case 'X':
                 wire_.ended_by_peer = true;
@@ -313,6 +334,7 @@ private:
     bool started_ = false, ready_ = false, running_ = false, copying_ = false, skip_ = false, batch_ = false,
          extended_ = false;
     bool described_ = false, ends_ = false;
+    bool replicates_ = false, disturbed_ = false;
     bool resets_ = false;  ///< what runs takes my.who back
 };
 

@@ -17,7 +17,8 @@ class player {
 public:
     struct habits {
         bool session_mode = false, statement_mode = false;
-        bool may_fail = true;  ///< may say wrong things and leave without a word
+        bool replicates = false;  ///< asks for a server of its own
+        bool may_fail = true;     ///< may say wrong things and leave without a word
     };
 
     player(wire &link, dice &luck, int number, std::string user, std::string database, habits how)
@@ -27,6 +28,7 @@ public:
         if (!application_.empty()) parameters.emplace_back("application_name", application_);
         if (dice_.pick(3) == 0) who_ = habits_.may_fail && dice_.once_in(8) ? "bad" : me_ + "-who";
         if (!who_.empty()) parameters.emplace_back("my.who", who_);
+        if (habits_.replicates) parameters.emplace_back("replication", "database");
         send(test::startup(parameters));
     }
 

@@ -97,6 +97,7 @@ bool client_driver::admit(core::effects &fx) {
 
 bool client_driver::join(core::effects &fx) {
     const auto &login = *session_.login();
+    seat_->replicates = login.replicates();
     const auto outcome = pooler_.with_ledger([&](core::ledger &ledger, core::orders &orders) {
         return ledger.join(*seat_, login.database(), login.user(), login.keys(), pooler_.now, orders);
     });
@@ -141,6 +142,10 @@ bool client_driver::joined(server_driver &it, core::effects &fx) {
         pooler_.fault = "granted a server that is not clean";
     server_ = &it;
     it.link_to(*this);
+    if (session_.state() == core::client_state::joining) {
+        ++pooler_.own_servers;
+        greet(*it.session().greeting(), fx);
+    }
     session_.on_granted(it.session(), pooler_.now, fx);
     return fx.client == client_next::resume;
 }

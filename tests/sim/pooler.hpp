@@ -205,7 +205,7 @@ public:
     std::string fault;                     ///< the first thing that went wrong
     bool touched = false;                  ///< the ledger was called since the last look
     bool changed = true;                   ///< clients or servers came, went or moved
-    int moves = 0, grants = 0, checks = 0, cancels_sent = 0, refusals = 0, farewells = 0, kept = 0;
+    int moves = 0, grants = 0, checks = 0, cancels_sent = 0, refusals = 0, farewells = 0, kept = 0, own_servers = 0;
     void forget(client_driver &);
     void bury(server_driver &);
     std::unique_ptr<server_driver> lift(server_driver &);

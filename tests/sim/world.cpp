@@ -192,6 +192,7 @@ bool simulation::backend_event() {
         end.peer->receive(bytes);
         return true;
     }
+    if (end.peer->disturbed()) pooler_->fault = "a replication client's server was told something of ours";
     if (end.link.ended_by_us && end.link.to_peer.empty()) {
         if (end.peer->ended()) return false;
         end.peer->hear_end();
@@ -219,8 +220,9 @@ void simulation::dial() {
 void simulation::new_player() {
     const int database = crowded_ && !dice_.once_in(10) ? 0 : dice_.pick(databases);
     player::habits how;
-    how.session_mode = database == 2;
-    how.statement_mode = database == 3;
+    how.replicates = dice_.once_in(12);
+    how.session_mode = database == 2 || how.replicates;
+    how.statement_mode = database == 3 && !how.replicates;
     how.may_fail = !calm_;
     const auto name = "d" + std::to_string(dice_.once_in(60) ? 9 : database);
     pooler_->on(0, [&] { pooler_->connect(next_player_++, "u" + std::to_string(dice_.pick(3)), name, how); });
@@ -321,6 +323,10 @@ void simulation::look() {
     static_cast<void>(any_client());
     for (auto *const it : clients_) {
         const auto *const seat = it->seat();
+        const auto *const server = it->server();
+        if (server != nullptr && seat != nullptr && seat->linked != nullptr &&
+            (seat->linked->own != it->session().replicates() || seat->linked->id != server->id()))
+            pooler_->fault = "a client has a server of the wrong kind";
         if (it->gone() || it->session().state() != core::client_state::waiting) continue;
         if (!seat->waiting && seat->linked == nullptr) pooler_->fault = "a client waits that the ledger has forgotten";
     }

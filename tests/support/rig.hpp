@@ -86,7 +86,8 @@ struct world {
     }
     std::shared_ptr<const config::pool_settings> shared_pool;
 
-    core::shared_route route(const std::string &user = "app") const {
+    core::shared_route route(const std::string &user = "app",
+                             const std::shared_ptr<const core::replication_start> &replicates = nullptr) const {
         auto it = std::make_shared<core::route>();
         it->database = pool.database;
         it->user = user;
@@ -95,6 +96,14 @@ struct world {
         it->query_wait_notify = query_wait_notify;
         it->client_login_timeout = settings.global.client_login_timeout;
         it->max_packet_size = settings.global.max_packet_size;
+        if (replicates) {  // as the ledger makes it
+            auto own = std::make_shared<config::pool_settings>(*shared_pool);
+            own->pool_mode = config::pool_mode::session;
+            own->server_reset_query.clear();
+            own->client_disconnect_action = config::disconnect_action::close;
+            it->settings = own;
+            it->replicates = replicates->kind;
+        }
         return it;
     }
     std::unique_ptr<core::server_session> new_server(core::server_secret secret = {}) {
@@ -281,8 +290,9 @@ private:
                 collect();
                 return fx_.client == core::client_next::none || step();
             case core::client_next::join:
-                client_->on_joined(world_.route(client_->user()), world_.now);
+                client_->on_joined(world_.route(client_->user(), client_->login()->replicates()), world_.now);
                 if (hold_welcome) return false;
+                if (client_->replicates()) return !idle_.empty() && link();
                 greet();
                 return true;
             case core::client_next::want:
@@ -299,13 +309,15 @@ private:
     void greet() {
         fx_.clear();
         asked_key_bytes = client_->login()->cancel_key_bytes();
-        client_->on_welcome(*world_.idle_server()->greeting(), {42, "\1\2\3\4"}, world_.now, fx_);
+        const auto greeting = client_->replicates() ? server_->greeting() : world_.idle_server()->greeting();
+        client_->on_welcome(*greeting, {42, "\1\2\3\4"}, world_.now, fx_);
         collect();
     }
     bool link() {
         server_ = std::move(idle_.front());
         idle_.pop_front();
         ++grants;
+        if (client_->state() == core::client_state::joining) greet();
         fx_.clear();
         client_->on_granted(*server_, world_.now, fx_);
         collect();

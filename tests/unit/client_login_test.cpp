@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "auth/md5.hpp"
 #include "auth/scram.hpp"
 #include "support/rig.hpp"
@@ -67,8 +69,8 @@ TEST(client_startup, refusals) {
         {startup({{"user", std::string(64, 'u')}}), refused(refusal::database_too_long)},
         {startup({{"user", "u"}, {"options", "-d x"}}), refused(refusal::bad_options)},
         {startup({{"user", "u"}, {"options", "nonsense"}}), refused(refusal::bad_options)},
-        {startup({{"user", "u"}, {"replication", "database"}}), refused(refusal::replication_unsupported)},
-        {startup({{"user", "u"}, {"replication", "true"}}), refused(refusal::replication_unsupported)},
+        {startup({{"user", "u"}, {"replication", "maybe"}}), refused(refusal::invalid_replication, "maybe")},
+        {startup({{"user", "u"}, {"replication", ""}}), refused(refusal::invalid_replication, "")},
         {startup({{"user", "u"}}, 2U << 16), refused(refusal::protocol_2)},
         {startup({{"user", "u"}}, 4U << 16), refused(refusal::bad_protocol, "0000001000040000")},
         {packet(be32(3U << 16) + z("user") + z("u")), refused(refusal::bad_startup_layout)},
@@ -102,6 +104,38 @@ TEST(client_startup, parameters_that_are_ignored) {
           pairs{{"user", "u"}, {"replication", "off"}}, pairs{{"user", "u"}, {"replication", "false"}}}) {
         EXPECT_TRUE(welcomed(answer_to(around, startup(it))));
     }
+}
+
+TEST(client_startup, replication_is_read_as_postgresql_reads_it) {
+    const std::map<replication, std::vector<std::string_view>> table{
+        {replication::logical, {"database"}},
+        {replication::physical, {"true", "t", "TRU", "yes", "y", "on", "ON", "1"}},
+        {replication::none, {"false", "f", "no", "n", "off", "of", "Off", "0"}}};
+    for (const auto &[want, values] : table) {
+        for (const auto value : values) EXPECT_EQ(parse_replication(value), want) << value;
+    }
+    for (const auto *value : {"", "o", "2", "00", "truee", "Database", "databas", " on", "on "}) {
+        EXPECT_EQ(parse_replication(value), std::nullopt) << value;
+    }
+}
+
+TEST(client_startup, what_a_replication_client_asks_for_is_for_its_server) {
+    world around;
+    around.settings.global.ignore_startup_parameters = {"geqo", "options"};
+    rig it(around, 0);
+    it.hold_welcome = true;
+    it.client_sends(startup({{"user", "u"},
+                             {"work_mem", "1MB"},
+                             {"options", "-e  -c a=b"},
+                             {"replication", "off"},
+                             {"geqo", "off"},
+                             {"replication", "on"}}));
+    const auto *const login = it.client().login();
+    ASSERT_TRUE(login->replicates());
+    EXPECT_EQ(login->replicates()->kind, replication::physical);
+    const pairs want{{"options", "-e  -c a=b"}, {"work_mem", "1MB"}};
+    EXPECT_EQ(login->replicates()->parameters, want);
+    EXPECT_TRUE(login->parameters().empty());
 }
 
 TEST(client_startup, what_is_asked_for_and_what_is_dropped) {

@@ -36,7 +36,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::bad_options,
          {"FATAL", "0A000",
           "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"}},
-        {refusal::replication_unsupported, {"FATAL", "0A000", "replication connections are not supported"}},
+        {refusal::invalid_replication, {"FATAL", "22023", "invalid value for parameter \"replication\": \"X\""}},
         {refusal::bad_login_message, {"FATAL", "08P01", "bad packet during login"}},
         {refusal::password_failed, {"FATAL", "28P01", "password authentication failed"}},
         {refusal::sasl_failed, {"FATAL", "28P01", "SASL authentication failed"}},
