@@ -112,9 +112,6 @@ public:
         const auto part = it.wire.substr(0, most);
         it.wire.erase(0, part.size());
         if (!part.empty()) arrives(it, part);
-        if constexpr (std::is_same_v<End, server_end>) {
-            if (it.model && it.wire.empty() && it.in.empty()) it.model->arrived();
-        }
     }
     /// The model says everything it has to say, in pieces as the dice want; true when it said anything.
     bool answer(server_end &it, dice *cuts = nullptr, bool hit = false) {

@@ -37,7 +37,7 @@ public:
             for (std::size_t i = 1; i < 5; ++i) length = length << 8 | static_cast<unsigned char>(in_[at + i]);
             if (in_.size() - at < length + 1) break;
             if (in_[at] == 'X') terminated_ = true;
-            asked_.push_back({in_[at], in_.substr(at + 5, length - 4), {}, unknown_});
+            asked_.push_back({in_[at], in_.substr(at + 5, length - 4)});
             model_.in.push_back({in_[at], "", false, -1});
             at += length + 1;
         }
@@ -60,8 +60,6 @@ public:
         return did;
     }
     std::string take() { return std::exchange(out_, {}); }
-    /// What was said has arrived.
-    void arrived() { unknown_ = false; }
 
     /// Everything was run and said, and no transaction is open. The rest of a COPY that is over may be unread: it is
     /// dropped before whatever comes next.
@@ -81,8 +79,7 @@ private:
     struct message {
         char type = 0;
         std::string body;
-        std::string sql{};     ///< what runs, or was prepared
-        bool excused = false;  ///< was on its way when all statements were dropped
+        std::string sql{};  ///< what runs, or was prepared
     };
 
     static std::string lower(std::string_view text) { return test::sql_session::lower(std::string(text)); }
@@ -175,7 +172,7 @@ private:
     bool find(const std::string &name, message &next) {
         const auto it = statements_.find(name);
         if (it != statements_.end()) next.sql = it->second;
-        next_doubt_ = it == statements_.end() && pooler_made(name) && !next.excused;
+        next_doubt_ = it == statements_.end() && pooler_made(name);
         return it != statements_.end();
     }
 
@@ -264,8 +261,6 @@ private:
             statements_.erase(*gone);
             return "DEALLOCATE";
         }
-        unknown_ = true;
-        for (auto &it : asked_) it.excused = true;
         const auto unnamed = statements_.extract("");
         statements_.clear();
         const bool discard = lower(now_.sql) == "discard all";
@@ -358,7 +353,6 @@ private:
     std::string code_, next_code_;             ///< why it fails
     bool doubt_ = false, next_doubt_ = false;  ///< it fails for a name of the pooler's
     bool deceived_ = false, betrayed_ = false;
-    bool unknown_ = false;  ///< the pooler can not know yet that all statements were dropped
     char status_ = 'I';
     bool terminated_ = false;
 };

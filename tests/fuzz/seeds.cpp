@@ -47,6 +47,14 @@ const std::map<std::string, std::string> &talks() {
                             fe::execute("") + fe::flush + fe::close('S', "s") + fe::sync},
         {"discard", fe::parse("s", "a") + fe::sync + fe::query("DEALLOCATE ALL") + fe::bind("", "s") + fe::sync +
                         fe::query("DISCARD ALL") + fe::query("DEALLOCATE s")},
+        {"discard_pipelined", fe::parse("s", "a") + fe::sync + fe::close('S', "s") + fe::sync +
+                                  fe::query("DISCARD ALL") + fe::parse("t", "a") + fe::bind("", "t") + fe::execute("") +
+                                  fe::sync},
+        {"discard_extended", fe::parse("s", "a") + fe::unnamed("DEALLOCATE ALL") + fe::bind("", "s") + fe::sync +
+                                 fe::parse("s", "a") + fe::unnamed("deallocate s") + fe::bind("", "s") + fe::sync},
+        {"named_alike", fe::parse("s", "a") + fe::sync + fe::parse("t", "a") + fe::parse("u", "b") + fe::bind("", "t") +
+                            fe::execute("") + fe::sync + fe::query("begin") + fe::query("error") + fe::parse("v", "a") +
+                            fe::sync + fe::query("rollback") + fe::bind("", "u") + fe::sync},
         {"copy_in", fe::query("insert") + fe::copy_data("1\n") + fe::copy_data("2\n") + fe::copy_done},
         {"copy_fail", fe::query("insert") + fe::copy_data("1\n") + fe::copy_fail("no") + fe::query("select 1")},
         {"copy_sync", fe::unnamed("insert") + fe::sync + fe::copy_data("1\n") + fe::sync + fe::copy_done + fe::sync},
