@@ -532,7 +532,11 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     const auto batch = server_->owed().batch();
     note about;
     std::string name;
-    if (const auto *const other = deallocates(wire::reader(message.body).cstring(), name)) {
+    // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with more
+    // behind its text is PostgreSQL's to refuse.
+    auto sql = wire::reader(message.body).cstring();
+    if (!message.whole() || sql.size() + 1 != message.body_bytes) sql = {};
+    if (const auto *const other = deallocates(sql, name)) {
         if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
         make_deallocatable(fx);
         book().change(name, nullptr, batch, then::undo);

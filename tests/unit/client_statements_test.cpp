@@ -176,6 +176,14 @@ TEST(prepared, a_deallocate_behind_a_close_that_may_be_skipped) {
                    to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\""))});
 }
 
+TEST(prepared, a_deallocate_that_is_longer_than_its_text_is_not_replaced) {
+    const auto longer = message('Q', z("deallocate s") + fe::query("hidden") + std::string(2000, 'x'));
+    const auto broken = be::error("ERROR", "08P01", "invalid message format") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(longer), to_server(longer), server(broken),
+                   to_client(broken), released});
+}
+
 TEST(prepared, what_comes_behind_a_discard_all_waits_even_without_a_name_yet) {
     const auto dropped = be::complete("DISCARD ALL") + be::ready('I');
     expect_script({client(fe::parse("s", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
