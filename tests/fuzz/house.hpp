@@ -281,6 +281,10 @@ private:
             tell("client", &it, within(piece, source) ? "hears" : "hears from us", piece);
             if (!within(piece, source)) {
                 it.out.made(piece);
+                // What was held back while it was found out what a COPY had eaten says what its server says.
+                if (it.out.last_type() == 'Z' && it.out.status() != 'I')
+                    require(from != nullptr && from->said.status() == it.out.status(),
+                            "the pooler made up a transaction");
                 continue;
             }
             require(from != nullptr && from->client == &it, "a client got bytes of a server that is not its own");

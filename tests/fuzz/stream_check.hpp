@@ -142,7 +142,7 @@ private:
                 return;
             }
             case 'Z':
-                return require(rest == "I", "the pooler made up a transaction");
+                return require(rest == "I" || rest == "T" || rest == "E", "the pooler made a broken ReadyForQuery");
             case 'S':
                 require(!text(rest).empty(), "the pooler reported a parameter without a name");
                 static_cast<void>(text(rest));
