@@ -184,6 +184,15 @@ TEST(prepared, a_deallocate_that_is_longer_than_its_text_is_not_replaced) {
                    to_client(broken), released});
 }
 
+TEST(prepared, a_deallocate_behind_a_discard_all_finds_nothing) {
+    const auto dropped = be::complete("DISCARD ALL") + be::ready('I');
+    const auto missing = be::error("ERROR", "26000", "prepared statement \"s\" does not exist") + be::ready('I');
+    expect_script({client(fe::parse("s", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
+                   to_client(prepared), released, client(fe::query("discard all") + fe::query("deallocate s")),
+                   to_server(fe::query("discard all")), server(dropped), to_client(dropped),
+                   to_server(fe::query("deallocate s")), server(missing), to_client(missing), released});
+}
+
 TEST(prepared, what_comes_behind_a_discard_all_waits_even_without_a_name_yet) {
     const auto dropped = be::complete("DISCARD ALL") + be::ready('I');
     expect_script({client(fe::parse("s", "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
