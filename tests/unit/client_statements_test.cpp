@@ -184,6 +184,15 @@ TEST(prepared, a_deallocate_that_is_longer_than_its_text_is_not_replaced) {
                    to_client(broken), released});
 }
 
+TEST(prepared, in_a_copy_nothing_is_waited_for) {
+    const auto copy = fe::query("copy t from stdin -- nothing to discard");
+    const auto lost = be::error("ERROR", "08P01", "unexpected message type 0x50 during COPY from stdin") +
+                      be::error("FATAL", "08P01", "terminating connection because protocol synchronization was lost");
+    expect_script({client(copy), to_server(copy), server(be::copy_in), to_client(be::copy_in),
+                   client(fe::parse("s", "x") + fe::sync), to_server(fe::parse("s", "x") + fe::sync), server(lost),
+                   to_client(lost)});
+}
+
 TEST(prepared, a_deallocate_behind_a_discard_all_finds_nothing) {
     const auto dropped = be::complete("DISCARD ALL") + be::ready('I');
     const auto missing = be::error("ERROR", "26000", "prepared statement \"s\" does not exist") + be::ready('I');
