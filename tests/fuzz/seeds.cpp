@@ -86,6 +86,8 @@ void client_bytes() {
         write("client_bytes", name + "_waits", with(16, 7, bytes));
         write("client_bytes", name + "_one", with(32, 3, bytes));
         write("client_bytes", name + "_none", with(64, 0, bytes));
+        write("alike", name, with(0, 0, bytes));
+        write("alike", name + "_cut", with(32, 3, bytes));
     }
     constexpr unsigned any = 4, trust = 4 + 32, plain = 4 + 64, md5 = 4 + 96, scram = 4 + 128;
     const auto hello = [](const std::string &user, const test::pairs &more = {}) {
