@@ -15,7 +15,10 @@ bool ends_batch(request what) {
 }  // namespace
 
 bool owed_replies::sent(request what, asker who, bool noted) {
-    if (doubtful()) return false;
+    if (doubtful()) {
+        most_heard_ += what == request::sync ? 1 : 0;
+        return false;
+    }
     switch (what) {
         case request::copy_end:
             if (stands_ == frontend_state::copying_both) {
@@ -133,7 +136,9 @@ bool owed_replies::replies_will_tell() const {
 /// a cancel or bad data end it at different places.
 fate owed_replies::copy_failed() {
     bool only_syncs = true, ours = false;
+    most_heard_ = ignored_syncs_ + (head() == request::execute ? 1 : 2);  // its own when it is a query, and our Sync's
     for (std::size_t i = head_ + 1; i < queue_.size(); ++i) {
+        most_heard_ += at(i) == request::sync ? 1 : 0;
         only_syncs = only_syncs && (at(i) == request::copy_end || at(i) == request::sync);
         ours = ours || (queue_[i] & pooler_bit) != 0 || at(i) == request::known_parse;
     }
@@ -157,8 +162,7 @@ fate owed_replies::in_doubt(char type) {
         case doubt::open:
         case doubt::sounding:
             if (type == backend::ready_for_query) {
-                ++heard_syncs_;
-                return fate::hold;
+                return ++heard_syncs_ > most_heard_ ? fate::violation : fate::hold;
             }
             if (doubt_ == doubt::open || type != backend::close_complete) return fate::violation;
             doubt_ = doubt::marked;

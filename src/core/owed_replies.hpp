@@ -131,6 +131,7 @@ private:
     doubt doubt_ = doubt::none;
     bool in_batch_ = false;          ///< the COPY was Execute's: the server skips to a Sync
     std::uint32_t heard_syncs_ = 0;  ///< ReadyForQuery since the doubt began
+    std::uint32_t most_heard_ = 0;   ///< of those there can be no more
 };
 
 }  // namespace pgsluice::core

@@ -223,6 +223,17 @@ TEST(owed_replies, the_first_reply_behind_the_syncs_of_a_copy_tells_how_many_it_
     EXPECT_EQ(few.hear("2"), "!") << "two must have been answered";
 }
 
+TEST(owed_replies, more_ends_than_there_were_syncs_are_a_violation) {
+    for (const auto &[kind, heard] : {std::pair{"E", "ZZZ"}, std::pair{"Q", "ZZZZ"}}) {
+        conversation c;
+        c.send(kind).hear("G");
+        c.send("S");
+        c.hear("E");
+        c.owed.sounded();
+        EXPECT_EQ(c.hear(heard).back(), '!') << kind;
+    }
+}
+
 TEST(owed_replies, doubt_about_more_than_syncs_is_forwarded_and_never_settles) {
     conversation c;
     c.send("E").hear("G");
