@@ -532,8 +532,8 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     const auto batch = server_->owed().batch();
     note about;
     std::string name;
-    // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with more
-    // behind its text is PostgreSQL's to refuse.
+    // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with
+    // more behind its text is PostgreSQL's to refuse.
     auto sql = wire::reader(message.body).cstring();
     if (!message.whole() || sql.size() + 1 != message.body_bytes) sql = {};
     if (const auto *const other = deallocates(sql, name)) {

@@ -1,4 +1,4 @@
-# A storm of CancelRequests (label integration). See run in this folder.
+# A storm of CancelRequests (label protocol). See run in this folder.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 add_executable(cancels ${sources})
 target_include_directories(cancels PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

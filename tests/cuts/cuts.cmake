@@ -1,4 +1,4 @@
-# Recorded conversations of drivers, cut at any byte from either side (label integration). See run in this folder.
+# Recorded conversations of drivers, cut at any byte from either side (label protocol). See run in this folder.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 add_executable(cuts ${sources})
 target_include_directories(cuts PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

@@ -1,4 +1,4 @@
-# The same random bytes to PostgreSQL and through pgsluice (label integration). See run in this folder.
+# The same random bytes to PostgreSQL and through pgsluice (label protocol). See run in this folder.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 add_executable(differential ${sources})
 target_include_directories(differential PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
