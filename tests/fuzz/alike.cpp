@@ -141,7 +141,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         tell("pooled", told);
     }
     if (own.dead() || client.gone) {  // how a connection ends that can not go on is not compared
-        fuzz::require(own.dead() == client.gone, "only one of the two connections has ended");
+        // What is behind a COPY that has eaten Syncs, and then failed, can not always be told (owed_replies).
+        const bool may_be_lost = client.gone && own.synced_in_copy();
+        fuzz::require(own.dead() == client.gone || may_be_lost, "only one of the two connections has ended");
         while (!told.empty() && told.back()[0] == 'E') told.pop_back();
         told.resize(std::min(told.size(), right.size()));
         fuzz::require(std::equal(told.begin(), told.end(), right.begin()), "the client was told something else");

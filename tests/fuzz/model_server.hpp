@@ -52,6 +52,7 @@ public:
         if (model_.in.size() < unread) {
             // What is skipped, or belongs to a COPY, changes nothing here.
             if (!copies && model_.running()) begin(std::move(asked_.front()));
+            synced_in_copy_ = synced_in_copy_ || (copies && asked_.front().type == 'S');
             asked_.pop_front();
         } else if (hit) {
             code_ = "57014";
@@ -68,6 +69,8 @@ public:
         return in_.empty() && std::all_of(model_.in.begin(), model_.in.end(), dropped) && out_.empty() &&
                model_.at_rest() && status_ == 'I';
     }
+    /// A COPY has eaten a Sync.
+    bool synced_in_copy() const { return synced_in_copy_; }
     /// It has ended the connection.
     bool dead() const { return model_.dead || terminated_; }
     std::size_t statements() const { return statements_.size(); }
@@ -353,6 +356,7 @@ private:
     std::string code_, next_code_;             ///< why it fails
     bool doubt_ = false, next_doubt_ = false;  ///< it fails for a name of the pooler's
     bool deceived_ = false, betrayed_ = false;
+    bool synced_in_copy_ = false;
     char status_ = 'I';
     bool terminated_ = false;
 };
