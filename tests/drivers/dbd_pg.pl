@@ -170,7 +170,22 @@ check pipeline => sub { # many rows by execute_array, and several statements in 
     return;
 };
 
-print "n/a cursor\n";
+check cursor => sub { # DECLARE and FETCH: DBD::Pg has no call of its own for it
+    my $one = connection(AutoCommit => 0);
+    $one->do('declare pieces cursor for select n from generate_series(1, 1000) n');
+    my $fetch = $one->prepare('fetch 100 from pieces');
+    for my $piece (0 .. 9) {
+        $fetch->execute;
+        equal(join(' ', map { $_->[0] } @{$fetch->fetchall_arrayref}), join(' ', $piece * 100 + 1 .. $piece * 100 + 100));
+    }
+    $fetch->execute;
+    equal(scalar(@{$fetch->fetchall_arrayref}), 0);
+    $one->commit;
+    expect('34000', sub { $one->do('fetch 1 from pieces') }); # it ended with its transaction
+    $one->rollback;
+    $one->disconnect;
+    return;
+};
 
 check copy => sub {
     my $one = connection();

@@ -59,10 +59,58 @@ update items set amount = :total::numeric + 1 where id = :client_id::int % 2;
 commit;
 END
 
+script types <<'END'
+\set whole 9007199254740993
+\set broken -1.5
+\set yes true
+select 'grüße ☃ 😀' as words, '12345678901234567890.123456789'::numeric as amount, '2024-02-29 12:34:56.789+00'::timestamptz as stamp,
+    '\x00017fff'::bytea as raw, array['a', 'b c', null] as list, '{"a": [1, 2.5, null]}'::jsonb as document \gset
+select (:whole::int8 - 1 = 9007199254740992 and :broken::float8 * 2 = -3 and :yes::bool and :words::text = 'grüße ☃ 😀' and
+    :amount::numeric = 12345678901234567890.123456789 and :stamp::timestamptz = '2024-02-29 12:34:56.789+00' and
+    :raw::bytea = '\x00017fff' and (:list::text[])[2] = 'b c' and :document::jsonb = '{"a": [1, 2.5, null]}')::int as equal \gset
+\if :equal <> 1
+select 1/0;
+\endif
+END
+script cursor <<'END'
+begin;
+declare pieces cursor for select n from generate_series(1, 1000) n;
+fetch 100 from pieces;
+fetch 1 from pieces \gset first_
+fetch 398 from pieces;
+fetch 1 from pieces \gset second_
+commit;
+\if :first_n <> 101 or :second_n <> 500
+select 1/0;
+\endif
+END
+script large <<'END'
+select repeat('0123456789abcdef', 524288) as big \gset
+select :big::text as back \gset
+select (:back::text = repeat('0123456789abcdef', 524288))::int as equal \gset
+\if :equal <> 1
+select 1/0;
+\endif
+END
+
 check_connect() {
     bench -c 4 -t 10 -C -f "$directory/echo.sql" || return 1 # -C: connects for each transaction
     PGPASSWORD=wrong bench -t 1 -f "$directory/echo.sql" && return 1
     grep -q 'authentication failed' "$out"
+}
+
+check_types() { # not simple: it pastes variables into the text without quotes
+    bench -M prepared -c 9 -t 20 -f "$directory/types.sql" && bench -M extended -c 9 -t 20 -f "$directory/types.sql"
+}
+
+check_cursor() { # DECLARE and FETCH: pgbench has no command of its own for it
+    for mode in simple extended prepared; do
+        bench -M $mode -c 9 -j 9 -t 20 -f "$directory/cursor.sql" || return 1
+    done
+}
+
+check_large() { # text only
+    bench -M prepared -c 2 -t 2 -f "$directory/large.sql" && bench -M extended -c 2 -t 2 -f "$directory/large.sql"
 }
 
 check_prepared() {
@@ -109,8 +157,8 @@ check_load() {
 
 SECONDS_OF_LOAD=$(printenv SECONDS) # bash has a variable of this name for itself
 pgbench --version | sed -E 's/pgbench \(PostgreSQL\) ([0-9.]+).*/version pgbench \1 (simple, extended, prepared)/'
-for name in types cursor cancel large; do echo "n/a $name"; done
-for name in connect copy prepared transactions errors pipeline load; do
+echo "n/a cancel"
+for name in connect types copy prepared transactions errors pipeline cursor large load; do
     words=
     if "check_$name"; then
         echo "ok $name $words"

@@ -230,6 +230,29 @@ func pipeline() string { // SendBatch: all in one write, one Sync
 	return ""
 }
 
+func cursor() string { // DECLARE and FETCH: pgx has no call of its own for it
+	conn := connect()
+	defer conn.Close(ctx)
+	tx, err := conn.Begin(ctx)
+	must(err)
+	execute(tx, "declare pieces cursor for select n from generate_series(1, 1000) n")
+	for fetched, piece := 0, 100; piece == 100; fetched += piece {
+		rows, err := tx.Query(ctx, "fetch 100 from pieces")
+		must(err)
+		for piece = 0; rows.Next(); piece++ {
+			var n int
+			must(rows.Scan(&n))
+			equal(n, fetched+piece+1)
+		}
+		must(rows.Err())
+		equal(piece, map[bool]int{true: 100, false: 0}[fetched < 1000])
+	}
+	must(tx.Commit(ctx))
+	_, err = conn.Exec(ctx, "fetch 1 from pieces") // it ended with its transaction
+	expect("34000", err)
+	return ""
+}
+
 func copies() string {
 	conn := connect()
 	defer conn.Close(ctx)
@@ -366,7 +389,7 @@ func main() {
 	check("transactions", transactions)
 	check("errors", failures)
 	check("pipeline", pipeline)
-	fmt.Println("n/a cursor")
+	check("cursor", cursor)
 	check("copy", copies)
 	check("cancel", cancel)
 	check("large", largeValues)

@@ -215,6 +215,28 @@ func pipeline() string { // several statements in one simple query
 	return ""
 }
 
+func cursor() string { // DECLARE and FETCH: lib/pq has no call of its own for it
+	db := open()
+	defer db.Close()
+	tx, err := db.Begin()
+	must(err)
+	execute(tx, "declare pieces cursor for select n from generate_series(1, $1::int) n", 1000)
+	for fetched, piece := 0, 100; piece == 100; fetched += piece {
+		rows, err := tx.Query("fetch 100 from pieces")
+		must(err)
+		for piece = 0; rows.Next(); piece++ {
+			var n int
+			must(rows.Scan(&n))
+			equal(n, fetched+piece+1)
+		}
+		must(rows.Err())
+		equal(piece, map[bool]int{true: 100, false: 0}[fetched < 1000])
+	}
+	must(tx.Commit())
+	failing(db, "34000", "fetch 1 from pieces") // it ended with its transaction
+	return ""
+}
+
 func copies() string { // in only; COPY TO is not there
 	db := open()
 	defer db.Close()
@@ -340,7 +362,7 @@ func main() {
 	check("transactions", transactions)
 	check("errors", failures)
 	check("pipeline", pipeline)
-	fmt.Println("n/a cursor")
+	check("cursor", cursor)
 	check("copy", copies)
 	check("cancel", cancel)
 	check("large", largeValues)

@@ -106,7 +106,18 @@ await check('pipeline', () => connected(async db => { // many rows in one insert
   equal(await db.select({ value: count() }).from(items), [{ value: 0 }])
 }))
 
-for (const absent of ['cursor', 'copy', 'cancel']) console.log(`n/a ${absent}`)
+await check('cursor', () => connected(async db => { // DECLARE and FETCH: Drizzle has no call of its own for it
+  await db.transaction(async one => {
+    await one.execute(sql`declare pieces cursor for select n from generate_series(1, 1000) n`)
+    for (let fetched = 0; fetched <= 1000; fetched += 100) {
+      const { rows } = await one.execute(sql`fetch 100 from pieces`)
+      equal(rows.map(row => row.n), Array.from({ length: fetched < 1000 ? 100 : 0 }, (_, n) => fetched + n + 1))
+    }
+  })
+  await expect('34000', db.execute(sql`fetch 1 from pieces`)) // it ended with its transaction
+}))
+
+for (const absent of ['copy', 'cancel']) console.log(`n/a ${absent}`)
 
 await check('large', () => connected(async db => {
   const name = largeText()
