@@ -216,7 +216,7 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
         fx.client = client_next::want;
         return verdict::stop;
     }
-    if (server_->owed().owed() >= owed_max) return stall();
+    if (server_->owed().owed() >= owed_max || server_->must_relink()) return stall();
     if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
     if (rewrites && what == request::query) return on_query(message, now, fx);
     // A portal's rows are its statement's.

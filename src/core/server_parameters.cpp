@@ -56,7 +56,9 @@ void server_session::doubt_unreported() {
         if (!fresh) fresh = std::make_shared<parameter_set>(*parameters_);
         fresh->put({.name = it.name, .value = it.value});
     }
-    if (fresh) parameters_ = std::move(fresh);
+    if (!fresh) return;
+    parameters_ = std::move(fresh);
+    doubted_ = true;
 }
 
 bool server_session::same_identity() const {

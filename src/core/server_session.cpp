@@ -374,6 +374,7 @@ void server_session::link(client_session &client) {
         if (settings_ != route->settings) settings_ = route->settings;
         if (route->replicates != replication::none) owed_.never_sound();
     }
+    doubted_ = false;
     enter(server_state::active);
     ++links_;
 }

@@ -228,6 +228,11 @@ public:
     bool releasable() const {
         return state_ == server_state::active && settings_->pool_mode != config::pool_mode::session && clean();
     }
+    /// The client's SQL may have taken back what it asked for at startup, which is set again when it is linked anew:
+    /// between two transactions that comes first, also when something still keeps the link (a cancel under way).
+    bool must_relink() const {
+        return doubted_ && settings_->pool_mode != config::pool_mode::session && owed_.settled() && status_ == 'I';
+    }
     /// A query of the pooler's own is under way.
     bool running_errand() const { return errand_ != errand::none; }
     /// Counts answered requests (ReadyForQuery): tells whether it is still the same query that runs.
@@ -323,6 +328,7 @@ private:
     bool cancel_due_ = false;      ///< a cancel waits for it, or for an errand of ours, to be over
     bool pressed_ = false;         ///< abandoned: what runs in cancel_round_ has been cancelled already
     bool unsent_ = false;
+    bool doubted_ = false;  ///< the linked client's SQL has put in doubt what is not reported
     bool error_last_ = false;
     bool farewell_ = false;
     std::uint64_t rounds_ = 1;

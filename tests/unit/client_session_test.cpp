@@ -560,6 +560,45 @@ TEST(client_parameters, sql_that_may_have_changed_it_makes_it_set_again) {
     }
 }
 
+TEST(client_parameters, what_sql_took_back_is_set_again_before_the_next_request_whatever_keeps_the_link) {
+    const auto reset = be::complete("RESET") + be::ready('I');
+    const auto set_again = fe::query(R"(SET "geqo"='off';)") + fe::query("b");
+    enum class keeps { cancel, half_a_message };
+    for (const auto what : {keeps::cancel, keeps::half_a_message}) {
+        world around;
+        rig it(around);
+        it.welcomed({{"user", "app"}, {"geqo", "off"}});
+        it.client_sends(fe::query("a"));
+        it.server_sends(be::complete("SET") + be::ready('I'));
+        it.take_server();
+        const auto notice = be::notice("late");
+        const auto answer = what == keeps::cancel ? it.cancel() : cancel_answer::begin;
+        EXPECT_EQ(answer, cancel_answer::begin);
+        it.server_sends(what == keeps::cancel ? reset : reset + notice.substr(0, 3));
+        ASSERT_NE(it.server(), nullptr) << "its link is kept";
+        it.client_sends(fe::query("b"));
+        EXPECT_EQ(it.take_server(), "") << "the server has not got geqo any more";
+        what == keeps::cancel ? it.cancel_over() : it.server_sends(notice.substr(3));
+        EXPECT_EQ(it.releases, 1);
+        it.client_sends("");  // as drivers do after a release
+        EXPECT_EQ(it.take_server(), set_again);
+    }
+}
+
+TEST(client_parameters, a_transaction_goes_on_with_what_its_sql_took_back) {
+    world around;
+    rig it(around);
+    it.welcomed({{"user", "app"}, {"geqo", "off"}});
+    it.client_sends(fe::query("begin"));
+    it.server_sends(be::complete("SET") + be::ready('I'));
+    it.server_sends(be::complete("BEGIN") + be::ready('T'));
+    it.client_sends(fe::query("reset geqo"));
+    it.server_sends(be::complete("RESET") + be::ready('T'));
+    it.take_server();
+    it.client_sends(fe::query("b"));
+    EXPECT_EQ(it.take_server(), fe::query("b"));
+}
+
 TEST(client_parameters, who_the_session_is_must_be_told_before_it_is_used) {
     world around;
     auto hello = usual_parameters();
