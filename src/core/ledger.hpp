@@ -56,8 +56,11 @@ using client_queue = boost::intrusive::list<client_seat, boost::intrusive::const
 
 enum class server_place : std::uint8_t { opening, idle, active, tested, closing };
 
+using by_database = boost::intrusive::list_base_hook<boost::intrusive::tag<struct idle_of_database>>;
+using by_user = boost::intrusive::list_base_hook<boost::intrusive::tag<struct idle_of_user>>;
+
 /// A server's place in the account: from the order to open it until closed().
-struct server_seat {
+struct server_seat : by_database, by_user {
     base::server_id id;
     base::worker_index worker = 0;
     void *owner = nullptr;  ///< as in client_seat
@@ -69,6 +72,8 @@ struct server_seat {
     bool close_needed = false;
     bool own = false;  ///< opened for one replication client, and closed after it: never idle, never another's
     pool_entry *evicted_for = nullptr;
+    server_seat *evicted_with = nullptr;  ///< the two make one slot: they count as closing until both are closed
+    bool ended = false;                   ///< it is, the other is not
 };
 
 /// What becomes of a server that its driver no longer needs.
@@ -158,6 +163,8 @@ public:
     std::size_t servers() const { return servers_.size(); }
     /// What must always hold; the first thing that does not, for the simulation. Empty = all is well.
     std::string check() const;
+    /// The same, of what holds after tick(): nobody waits while idle servers could go to make room.
+    std::string check_ticked(base::time_point now) const;
 
 private:
     pool_entry &pool_of(const config::database &entry, const std::string &database, const std::string &user);
@@ -176,6 +183,7 @@ private:
     void serve_from_idle(pool_entry &, base::time_point now, orders &);
     void evict_for(pool_entry &, const client_seat *owner, base::time_point now, orders &);
     static void evict(server_seat &, pool_entry &for_pool);
+    static server_seat *longest_idle(const pool_entry &);
     static client_seat *first_asker(const pool_entry &, client_seat *waiter);
     bool owner_needs_room(const pool_entry &, base::time_point now) const;
     static shared_route own_route(const route &usual, const replication_start &);
@@ -200,6 +208,7 @@ private:
     void from_idle(server_seat &);
     void start_closing(server_seat &);
     void order_close(server_seat &, std::string_view why, orders &);
+    void free_slot(server_seat &);
     bool lifetime_over(pool_entry &, const server_seat &, base::time_point now);
     void tick_pool(pool_entry &, base::time_point now, orders &);
     void retry_others(const pool_entry &, base::time_point now, orders &);

@@ -1,5 +1,6 @@
 // The ledger's view of servers: opening under all limits at once, handing on, making room, closing.
 #include <algorithm>
+#include <array>
 
 #include "base/seeded_bug.hpp"
 #include "core/ledger.hpp"
@@ -149,27 +150,41 @@ void ledger::evict(server_seat &victim, pool_entry &for_pool) {
     ++for_pool.evicting;
 }
 
-/// The longest idle server of another pool of the same database or user goes, so that we may open one. For a server of
-/// a client's own one of this pool may go as well, and must when the pool is full.
+server_seat *ledger::longest_idle(const pool_entry &pool) {
+    server_seat *found = nullptr;
+    for (const auto &list : pool.idle)
+        if (!list.empty() && (found == nullptr || list.front()->idle_since < found->idle_since)) found = list.front();
+    return found;
+}
+
+/// The longest idle servers of other pools go so that we may open one: of the same database or user where that limit
+/// binds, one of each where both do. For a server of a client's own one of this pool may go as well, and must when the
+/// pool is full. Nothing goes that would not make room.
 void ledger::evict_for(pool_entry &pool, const client_seat *owner, time_point now, orders &out) {
     const auto binds = [](int limit, int servers) { return limit > 0 && servers >= limit; };
-    const bool by_database = binds(pool.settings->max_db_connections, pool.database->servers);
-    const bool by_user = binds(pool.settings->max_user_connections, pool.user->servers);
-    const bool by_pool = !has_room(pool, owner, now);
-    server_seat *victim = nullptr;
-    for (const auto &other : pools_) {
-        const bool here = other.get() == &pool;
-        const bool helps = (!by_database || other->database == pool.database) && (!by_user || other->user == pool.user);
-        if (!helps || (here ? owner == nullptr : by_pool)) continue;
-        for (const auto &list : other->idle) {
-            for (auto *seat : list) {
-                if (victim == nullptr || seat->idle_since < victim->idle_since) victim = seat;
-            }
-        }
+    const auto oldest_of = [&](auto &idle) -> server_seat * {
+        for (auto &seat : idle)
+            if (seat.at != &pool || owner != nullptr) return &seat;
+        return nullptr;
+    };
+    const bool database_binds = binds(pool.settings->max_db_connections, pool.database->servers);
+    const bool user_binds = binds(pool.settings->max_user_connections, pool.user->servers);
+    const bool full = owner != nullptr && !has_room(pool, owner, now);
+    server_seat *victim = nullptr, *second = nullptr;
+    if (full || (owner != nullptr && database_binds && user_binds)) victim = longest_idle(pool);
+    if (victim == nullptr && !full) {
+        if (database_binds) victim = oldest_of(pool.database->idle);
+        if (user_binds) second = oldest_of(pool.user->idle);
+        if ((database_binds && victim == nullptr) || (user_binds && second == nullptr)) return;
+        if (victim == nullptr) std::swap(victim, second);
     }
     if (victim == nullptr) return;
     evict(*victim, pool);
     order_close(*victim, "evicted", out);
+    if (second == nullptr) return;
+    victim->evicted_with = second;
+    second->evicted_with = victim;
+    order_close(*second, "evicted", out);
 }
 
 // ---- coming ----
@@ -273,6 +288,8 @@ void ledger::to_idle(server_seat &seat, time_point now) {
     seat.where = server_place::idle;
     seat.idle_since = now;
     seat.at->idle[seat.worker].push_back(&seat);
+    seat.at->database->idle.push_back(seat);
+    seat.at->user->idle.push_back(seat);
     ++seat.at->idle_count;
 }
 
@@ -280,6 +297,10 @@ void ledger::from_idle(server_seat &seat) {
     auto &list = seat.at->idle[seat.worker];
     const auto at = list.back() == &seat ? std::prev(list.end()) : std::find(list.begin(), list.end(), &seat);
     list.erase(at);
+    auto &of_database = seat.at->database->idle;
+    of_database.erase(of_database.iterator_to(seat));
+    auto &of_user = seat.at->user->idle;
+    of_user.erase(of_user.iterator_to(seat));
     --seat.at->idle_count;
 }
 
@@ -370,21 +391,34 @@ void ledger::closing(server_seat &seat, time_point now, orders &out) {
 }
 
 void ledger::closed(server_seat &seat, time_point now, orders &out) {
-    auto &pool = *seat.at;
     if (seat.where != server_place::closing) closing(seat, now, out);
+    auto *const other = seat.evicted_with;
+    if (other != nullptr && !other->ended) {  // a slot of one limit alone would go to whoever asks next
+        seat.ended = true;
+        return;
+    }
+    auto *const gets_room = other != nullptr && other->evicted_for != nullptr ? other->evicted_for : seat.evicted_for;
+    const std::array<pool_entry *, 2> freed{seat.at, other != nullptr ? other->at : nullptr};
+    free_slot(seat);
+    if (other != nullptr) free_slot(*other);
+    if (gets_room != nullptr) serve(*gets_room, now, out);
+    for (auto *const pool : freed) {
+        if (pool == nullptr) continue;
+        serve(*pool, now, out);
+        retry_others(*pool, now, out);
+    }
+}
+
+void ledger::free_slot(server_seat &seat) {
     const auto gone = [](auto &count, int &servers) {
         --count.closing;
         count.inherited = std::min(count.inherited, --servers);
     };
-    gone(pool, pool.total);
-    gone(*pool.database, pool.database->servers);
-    gone(*pool.user, pool.user->servers);
+    gone(*seat.at, seat.at->total);
+    gone(*seat.at->database, seat.at->database->servers);
+    gone(*seat.at->user, seat.at->user->servers);
     if (seat.evicted_for != nullptr) --seat.evicted_for->evicting;
-    auto *const gets_room = seat.evicted_for;
     servers_.erase(seat.id);
-    if (gets_room != nullptr) serve(*gets_room, now, out);
-    serve(pool, now, out);
-    retry_others(pool, now, out);
 }
 
 /// A slot under max_db_connections or max_user_connections is free: the pool whose client waits longest goes first.

@@ -225,13 +225,16 @@ std::string ledger::check() const {
     // What is counted over pools, by the same fields of seats and pools.
     const auto counts = [&](const auto &count, auto of_client, auto of_pool) {
         int clients = 0, servers = 0, closing = 0;
+        std::size_t idle = 0;
         for (const auto &[id, seat] : clients_) clients += (*seat).*of_client == &count ? 1 : 0;
         for (const auto &[id, seat] : servers_) {
             if ((*seat->at).*of_pool != &count) continue;
             ++servers;
             closing += seat->where == server_place::closing ? 1 : 0;
+            idle += seat->where == server_place::idle ? 1 : 0;
         }
-        return clients == count.clients && servers == count.servers && closing == count.closing;
+        return idle == count.idle.size() && clients == count.clients && servers == count.servers &&
+               closing == count.closing;
     };
     for (const auto &[name, count] : databases_) {
         if (!counts(*count, &client_seat::database, &pool_entry::database)) return "a database's counts differ";
@@ -280,6 +283,21 @@ std::string ledger::check() const {
             return "more servers than max_db_connections";
         if (over(settings.max_user_connections, *pool->user, pool->user->servers))
             return "more servers than max_user_connections";
+    }
+    return {};
+}
+
+std::string ledger::check_ticked(time_point now) const {
+    for (const auto &pool : pools_) {
+        if (pool->waiting_count == 0 || pool->coming > 0 || pool->evicting > 0 || !may_open(*pool, now)) continue;
+        const auto stuck = [&](int limit, const auto &count) {
+            return limit > 0 && count.servers >= limit &&
+                   std::none_of(count.idle.begin(), count.idle.end(),
+                                [&](auto &seat) { return seat.at != pool.get(); });
+        };
+        const auto &settings = *pool->settings;
+        if (!stuck(settings.max_db_connections, *pool->database) && !stuck(settings.max_user_connections, *pool->user))
+            return "a client waits though idle servers could make room";
     }
     return {};
 }

@@ -11,12 +11,18 @@ namespace pgsluice::core {
 /// What a standby says of itself is asked for again after this time, when a client comes.
 inline constexpr base::duration standby_greeting_age = base::seconds(1);
 
+/// Idle servers of several pools, the longest idle first.
+template <class Hook>
+using idle_queue =
+    boost::intrusive::list<server_seat, boost::intrusive::base_hook<Hook>, boost::intrusive::constant_time_size<false>>;
+
 /// Servers and clients of one entry of [databases], over all its pools.
 struct database_count {
     int servers = 0;
     int closing = 0;    ///< of these, on their way out
     int inherited = 0;  ///< servers at the last reload: a limit that was lowered is reached by closing, in time
     int clients = 0;
+    idle_queue<by_database> idle;
 };
 
 /// Servers logged in as one user, and clients that log in as it, over all databases.
@@ -24,6 +30,7 @@ struct user_count {
     int servers = 0;
     int closing = 0, inherited = 0;  ///< as above
     int clients = 0;
+    idle_queue<by_user> idle;
 };
 
 /// One pool. Its waiters are in the order of their tickets.
@@ -44,7 +51,7 @@ struct pool_entry {
     int idle_count = 0;
     std::vector<std::vector<server_seat *>> idle;  ///< by worker; the last was used last
     std::size_t next_host = 0, attempts = 0;
-    int evicting = 0;  ///< servers of other pools that go to make room for us
+    int evicting = 0;  ///< slots that servers of other pools make for us by going
 
     // Clients.
     int clients = 0;

@@ -640,7 +640,12 @@ void pooler::carry_out_for_client(core::order &it) {
 }
 
 void pooler::tick() {
-    on(workers - 1, [&] { with_ledger([&](core::ledger &it, core::orders &out) { it.tick(now, out); }); });
+    on(workers - 1, [&] {
+        with_ledger([&](core::ledger &it, core::orders &out) {
+            it.tick(now, out);
+            if (auto wrong = it.check_ticked(now); !wrong.empty()) fault = wrong;
+        });
+    });
 }
 
 void pooler::reload(std::shared_ptr<const config::settings> fresh) {

@@ -130,6 +130,7 @@ public:
     void tick() {
         it->tick(now, out);
         checked();
+        EXPECT_EQ(it->check_ticked(now), "");
     }
     void fail(server_seat *seat, const login_error &error) {
         it->open_failed(*seat, error, now, out);

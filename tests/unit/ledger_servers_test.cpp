@@ -218,6 +218,83 @@ TEST(ledger_limits, max_user_connections_over_databases) {
     EXPECT_EQ(a.opens().size(), 1U);
 }
 
+/// Where both limits bind and no one server frees both, two go, and make one slot together.
+TEST(ledger_limits, both_limits_bind_and_two_servers_go) {
+    account a;
+    a.settings->global.max_db_connections = 2;
+    a.settings->global.max_user_connections = 2;
+    a.add_database("other");
+    a.add_database("third");
+    a.open_book();
+    const auto open_idle = [&](const std::string &database, const std::string &user) {
+        auto *const it = a.client(0, database, user);
+        auto *const server = a.want(it);
+        a.give_back(server);
+        a.pass(seconds(1));
+        return server;
+    };
+    auto *const of_database = open_idle("db", "v");
+    auto *const of_user = open_idle("other", "u");
+    open_idle("db", "w");
+    open_idle("third", "u");
+    auto *const first = a.connect();
+    EXPECT_FALSE(a.join(first, "db", "u").greeting);
+    std::vector<base::server_id> victims;
+    for (const auto &it : a.take(order::kind::close)) victims.push_back(it.server);
+    EXPECT_EQ(victims, (std::vector{of_database->id, of_user->id})) << "the longest idle of each";
+    // The half that is free meanwhile is nobody else's.
+    auto *const late = a.connect();
+    a.join(late, "db", "x");
+    a.take(order::kind::close);  // one more goes, for that one
+    for (auto *const it : {of_user, of_database}) {
+        a.tick();
+        EXPECT_TRUE(a.opens().empty()) << "the slot is not free yet";
+        EXPECT_EQ(a.it->servers(), 4U);
+        a.closed(it);
+    }
+    EXPECT_EQ(a.it->servers(), 3U);
+    const auto opens = a.opens();
+    ASSERT_EQ(opens.size(), 1U);
+    a.opened(opens[0]);
+    EXPECT_EQ(a.take(order::kind::welcome).at(0).client, first->id);
+}
+
+TEST(ledger_limits, nothing_goes_that_would_not_make_room) {
+    account a;
+    a.settings->global.max_db_connections = 1;
+    a.settings->global.max_user_connections = 1;
+    a.add_database("other");
+    a.open_book();
+    a.client(0, "db", "v");
+    auto *const busy = a.want(a.client(0, "other", "u"));
+    a.join(a.connect(), "db", "u");
+    a.tick();
+    EXPECT_TRUE(a.take(order::kind::close).empty()) << "there is no slot for u";
+    EXPECT_EQ(a.give_back(busy).next, step::idle);
+    a.tick();
+    EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"evicted", "evicted"}));
+    EXPECT_EQ(a.opens().size(), 1U);
+}
+
+TEST(ledger_limits, the_reserve_evicts_as_well) {
+    account a;
+    auto &global = a.settings->global;
+    global.default_pool_size = 1;
+    global.reserve_pool_size = 1;
+    global.reserve_pool_timeout = seconds(5);
+    global.max_db_connections = 2;
+    a.open_book();
+    a.client(0, "db", "v");
+    EXPECT_NE(a.want(a.client(0, "db", "u")), nullptr);
+    EXPECT_EQ(a.want(a.client(0, "db", "u")), nullptr);
+    a.tick();
+    EXPECT_TRUE(a.closes().empty()) << "the pool is full";
+    a.pass(seconds(5));
+    a.tick();
+    EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"evicted"}));
+    EXPECT_EQ(a.opens().size(), 1U);
+}
+
 TEST(ledger_limits, a_freed_slot_goes_to_the_pool_that_waits_longest) {
     account a;
     a.settings->global.max_db_connections = 1;
