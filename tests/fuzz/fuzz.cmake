@@ -20,10 +20,10 @@ foreach(target ${targets})
   endif()
 endforeach()
 
+list(TRANSFORM targets PREPEND fuzz_ OUTPUT_VARIABLE fuzz_programs)
 if(PGSLUICE_FUZZ)
   # Writes the inputs that the corpus began with.
   add_executable(fuzz_seeds ${CMAKE_CURRENT_LIST_DIR}/seeds.cpp)
   target_link_libraries(fuzz_seeds PRIVATE fuzz_support)
-  list(TRANSFORM targets PREPEND fuzz_)
-  add_custom_target(fuzz DEPENDS ${targets} fuzz_seeds)
+  add_custom_target(fuzz DEPENDS ${fuzz_programs} fuzz_seeds)
 endif()
