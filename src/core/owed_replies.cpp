@@ -175,6 +175,7 @@ fate owed_replies::in_doubt(char type) {
             return fate::swallow;
         case doubt::mixed:
             return type == backend::ready_for_query ? fate::to_client : fate::violation;
+        case doubt::leaving:
         case doubt::lost:
         case doubt::none:
             break;
@@ -186,7 +187,7 @@ fate owed_replies::failed() {
     if (owed() == 0) {
         if (needs_sounding() || sounding()) return fate::violation;  // whose it is can not be told
         drop_all();
-        if (doubt_ == doubt::none) doubt_ = doubt::lost;
+        if (doubt_ == doubt::none) doubt_ = doubt::leaving;
         return fate::to_client;
     }
     maybe_syncs_ = 0;

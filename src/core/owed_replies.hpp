@@ -74,6 +74,8 @@ public:
     /// nobody asked for, and is about to go. All of it goes to the client, and the server does not go back to its pool.
     /// With requests of the pooler's among it, the first reply that may be to one of those is a violation.
     bool doubtful() const { return doubt_ != doubt::none; }
+    /// The latter.
+    bool leaving() const { return doubt_ == doubt::leaving; }
     /// The doubt can be ended by a Sync, a Close of nothing and a Sync of the pooler's, behind everything that
     /// was sent: see sounded(). Until its answer came, nothing else may be sent.
     bool needs_sounding() const { return doubt_ == doubt::open; }
@@ -122,6 +124,7 @@ private:
     /// Why what is to come can not be told, and how far the way out of it is.
     enum class doubt : std::uint8_t {
         none,
+        leaving,   ///< an error came that answers nothing: the server is about to go
         lost,      ///< there is no way out
         mixed,     ///< nor here, and requests of the pooler's were sent behind the COPY
         open,      ///< there is: nothing but Syncs was sent behind the COPY

@@ -294,6 +294,25 @@ TEST(prepared_anew, not_when_something_has_run_or_more_is_on_its_way) {
                                   to_client(changed + be::ready('I'))}));
 }
 
+/// Which requests the server skips can not be told: names end the connection, what needs none goes through as it is.
+TEST(prepared, behind_a_copy_that_leaves_doubt) {
+    world around;
+    rig it(around, 1);
+    it.welcomed();
+    it.client_sends(fe::parse("", "copy") + use("") + fe::sync);
+    it.take_server();
+    it.server_sends(be::parse_complete + be::bind_complete + message('G', std::string("\0\0\0", 3)));
+    it.client_sends(fe::copy_fail("enough") + fe::execute("") + fe::sync);
+    it.take_server();
+    it.server_sends(be::error("ERROR", "57014", "COPY from stdin failed"));
+    it.take_client();
+    it.client_sends(fe::parse("", "x") + use(""));
+    EXPECT_EQ(it.take_server(), fe::parse("", "x") + use(""));
+    it.client_sends(use("s") + fe::sync);
+    EXPECT_EQ(it.take_client(), refused(refusal::statement_in_doubt));
+    EXPECT_EQ(it.take_server(), "");
+}
+
 // ---- the unnamed one ----
 
 TEST(prepared_unnamed, comes_along_to_another_server) {
