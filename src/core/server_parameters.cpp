@@ -89,12 +89,33 @@ bool server_session::has(const shared_parameters &set) {
 adaptation server_session::adapt(shared_parameters wanted, effects &fx) {
     const session_basis basis{.values = *greeting_->parameters, .keep_values = !settings_->connect_query.empty()};
     const auto change = change_parameters(basis, *parameters_, *wanted);
-    if (change.queries.empty()) return adaptation::none;
+    if (change.queries.empty()) {
+        const bool settled = settled_ == parameters_;
+        keep_asked(wanted);
+        if (settled) settled_ = parameters_;
+        return adaptation::none;
+    }
     wanted_ = std::move(wanted);
     refusal_.clear();
     last_query_failed_ = false;
     for (const auto &sql : change.queries) run(errand::parameters, sql, fx);
     return change.await ? adaptation::awaited : adaptation::on_its_way;
+}
+
+/// The session is equal to `wanted` now: of what is not reported it has that, and nothing of earlier clients.
+void server_session::keep_asked(const shared_parameters &wanted) {
+    auto fresh = std::make_shared<parameter_set>();
+    match(*parameters_, *wanted, [&](const parameter *here, const parameter *asked) {
+        if (here != nullptr && here->reported) {
+            fresh->put(*here);
+        } else if (asked != nullptr && !asked->reported) {
+            fresh->put({.name = asked->name, .value = asked->value, .confirmed = true});
+        }
+    });
+    if (*fresh == *wanted)
+        parameters_ = wanted;
+    else if (*fresh != *parameters_)
+        parameters_ = std::move(fresh);
 }
 
 void server_session::on_errand_error(std::string_view body) {
@@ -132,15 +153,7 @@ void server_session::on_adapted(effects &fx) {
     if (errand_failed_) return on_adapt_failed(fx);
     adapt_tries_ = 0;
     const auto &wanted = *wanted_;
-    auto fresh = std::make_shared<parameter_set>();
-    match(*parameters_, wanted, [&](const parameter *here, const parameter *asked) {
-        if (here != nullptr && here->reported) {
-            fresh->put(*here);
-        } else if (asked != nullptr && !asked->reported) {
-            fresh->put({.name = asked->name, .value = asked->value, .confirmed = true});
-        }
-    });
-    parameters_ = *fresh == wanted ? wanted_ : std::move(fresh);
+    keep_asked(wanted_);
     settled_ = parameters_;
     const auto &own = *greeting_->parameters;
     const auto user = wanted.find("session_authorization");

@@ -267,6 +267,7 @@ private:
     bool record_parameter(std::string_view body);
     void note_command(std::string_view tag);
     void doubt_unreported();
+    void keep_asked(const shared_parameters &wanted);
     void on_adapted(effects &);
     void on_adapt_failed(effects &);
     void on_errand_error(std::string_view body);

@@ -599,6 +599,25 @@ TEST(client_parameters, a_transaction_goes_on_with_what_its_sql_took_back) {
     EXPECT_EQ(it.take_server(), fe::query("b"));
 }
 
+TEST(client_parameters, what_leaves_no_trace_is_nobody_elses_either) {
+    world around;
+    rig one(around);
+    one.welcomed({{"user", "app"}, {"seed", "0.5"}});
+    one.client_sends(fe::query("a"));
+    one.server_sends(be::complete("SET") + be::ready('I'));
+    one.server_sends(selected);
+    rig two(around, 0);
+    two.add_server(one.take_idle());
+    two.welcomed();
+    two.client_sends(fe::query("b"));
+    EXPECT_EQ(two.take_server(), fe::query("b")) << "there is nothing to put back";
+    two.server_sends(selected);
+    two.take_idle();
+    two.add_server(around.idle_server());
+    two.client_sends(fe::query("c"));
+    EXPECT_EQ(two.take_server(), fe::query("c")) << "the other client's wish";
+}
+
 TEST(client_parameters, who_the_session_is_must_be_told_before_it_is_used) {
     world around;
     auto hello = usual_parameters();
