@@ -1,8 +1,8 @@
 // A PostgreSQL backend in small, at the level of bytes: login, simple and extended protocol, transactions, COPY,
-// errors, parameters, one unnamed statement. What a request does is in its text: "T<client>.<request> <letters>", and
-// every row and error says whose request it answers, and under which application_name (which is reported) and my.who
-// (which is not) it ran. Written from the manual
-// and PostgresMain, not from src/. One step is one message read or one reply.
+// errors, parameters, statements with and without a name. What a request does is in its text: "T<client>.<request>
+// <letters>", and every row and error says whose request it answers, and under which application_name (which is
+// reported) and my.who (which is not) it ran. Written from the manual and PostgresMain, not from src/. One step is one
+// message read or one reply.
 #pragma once
 
 #include <map>
@@ -154,7 +154,7 @@ private:
             case 'Q':
                 if (skip_) return;
                 extended_ = batch_ = false;
-                unnamed_.reset();
+                statements_.erase("");
                 return start(text);
             case 'F':
                 if (skip_) return;
@@ -169,21 +169,29 @@ private:
         switch (type) {
             case 'P': {
                 const auto sql = body.substr(text.size() + 1);
-                unnamed_.reset();
+                if (text.empty()) statements_.erase(text);
                 now_ = sql.substr(0, sql.find('\0'));
                 if (now_.find('p') != std::string::npos) return fail("42601", "syntax error");
-                unnamed_ = now_;
+                if (!statements_.emplace(text, now_).second) return fail("42P05", "prepared statement already exists");
                 return say(be::parse_complete);
             }
-            case 'B':
-                if (!unnamed_) return fail("26000", "unnamed prepared statement does not exist");
-                portal_ = *unnamed_;
-                now_ = portal_;
+            case 'B': {
+                const auto found = statements_.find(body.c_str() + text.size() + 1);
+                if (found == statements_.end()) return fail("26000", "prepared statement does not exist");
+                portal_ = now_ = found->second;
                 return say(be::bind_complete);
-            case 'D':
-                return say(portal_.find('r') != std::string::npos ? be::columns("c") : be::no_data);
+            }
+            case 'D': {
+                const auto found = body[0] == 'S' ? statements_.find(body.c_str() + 1) : statements_.end();
+                if (body[0] == 'S') {
+                    if (found == statements_.end()) return fail("26000", "prepared statement does not exist");
+                    say(be::parameter_description);
+                }
+                const auto &what = body[0] == 'S' ? found->second : portal_;
+                return say(what.find('r') != std::string::npos ? be::columns("c") : be::no_data);
+            }
             case 'C':
-                if (body[0] == 'S') unnamed_.reset();
+                if (body[0] == 'S') statements_.erase(body.c_str() + 1);
                 return say(be::close_complete);
             case 'E':
                 return start(portal_);
@@ -266,7 +274,7 @@ private:
         say(answers);
         if (now_ == "ROLLBACK") status_ = 'I';
         if (now_ == "DISCARD ALL") {
-            unnamed_.reset();
+            statements_.clear();
             parameters_.erase("my.who");
             if (!parameters_["application_name"].empty()) say(be::parameter("application_name", ""));
             parameters_["application_name"].clear();
@@ -326,7 +334,7 @@ private:
     mood mood_;
     std::uint32_t pid_;
     std::string in_, now_, portal_;
-    std::optional<std::string> unnamed_;
+    std::map<std::string, std::string> statements_;  ///< by name; "" is the unnamed one
     std::optional<std::string> before_;  ///< what application_name was when the request that runs changed it
     std::map<std::string, std::string> parameters_;
     std::size_t at_ = 0;
