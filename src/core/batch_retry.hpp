@@ -27,12 +27,14 @@ public:
         failed,   ///< it was refused; what the server still says of it is awaited
     };
 
-    /// `told`: the client knows what the statement's rows are.
-    void begin(std::uint64_t statement, bool told) {
+    /// `told`: the client knows what the statement's rows are. `binds_as_told`: and what its parameters are, which it
+    /// sends as such.
+    void begin(std::uint64_t statement, bool told, bool binds_as_told) {
         clear();
         state_ = state::keeping;
         statement_ = statement;
         told_ = told;
+        binds_as_told_ = binds_as_told;
     }
     /// `name`: of the statement whose rows the client learns by this request, a Describe.
     void add(request what, std::string_view name = {}) {
@@ -75,8 +77,8 @@ public:
     static request request_of(char code) { return static_cast<request>(code & ~told_bit); }
     static bool is_told(char code) { return (code & told_bit) != 0; }
     const std::vector<std::string> &names() const { return names_; }  ///< of those that are told, in order
-    /// The client was told of its rows before, and does not ask in this batch.
-    bool relies_on_rows() const { return told_; }
+    /// The client was told of its rows before, and does not ask in this batch; or of its parameters.
+    bool relies_on_description() const { return told_ || binds_as_told_; }
 
 private:
     static constexpr char told_bit = 0x40;
@@ -86,6 +88,7 @@ private:
     std::string requests_;
     std::vector<std::string> names_;
     bool told_ = false;
+    bool binds_as_told_ = false;
     std::string held_;
 };
 

@@ -419,7 +419,10 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const bool first = begins_batch();
     const auto there = server_->prepare(held, parameters_, statement_limit(), fx);
     if (there.wait) return stall();
-    if (first && there.tried) server_->kept_batch().begin(there.number, told != nullptr);
+    if (first && there.tried) {
+        const bool binds_as_told = what == request::bind && told && told->has_parameters();
+        server_->kept_batch().begin(there.number, told != nullptr, binds_as_told);
+    }
     return use(message, what, names, told, {held, there.number}, now, fx);
 }
 
@@ -428,12 +431,12 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
 client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
                                             const row_shape &told, const target &it, time_point now, effects &fx) {
     if (what == request::bind && told && server_->status() != backend::status_failed) {
-        const auto &rows = server_->shape(it.number);
-        if (!rows) {
+        const auto &here = server_->shape(it.number);
+        if (!here || (here->parameters.empty() && !told->parameters.empty())) {
             server_->ask_shape(it.number, fx);
             return stall();
         }
-        if (!same_shape(rows, told)) {
+        if (!still_true(told, here)) {
             env_.statements->renew(it.what);
             return fail_here(message, refusal::rows_changed, {}, now, fx);
         }

@@ -70,6 +70,7 @@ void client_session::on_welcome(const welcome &greeting, const cancel_key &key, 
     // A server that was opened for it alone has its parameters from the start.
     parameters_ = replicates() ? greeting.parameters
                                : env_.starts->begin(route_->pool, greeting.parameters, login_->parameters());
+    at_startup_ = parameters_;
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
         for (const auto it : *parameters_)
@@ -157,16 +158,24 @@ void client_session::on_parameters_refused(std::string_view error_response, effe
     state_ = client_state::closing;
 }
 
-void client_session::on_parameter_report(const shared_parameters &before, const shared_parameters &now) {
-    if (parameters_ == before) {
+bool client_session::on_parameter_report(const shared_parameters &before, const shared_parameters &now, bool reset,
+                                         effects &fx) {
+    if (parameters_ == before && !reset) {
         parameters_ = now;
-        return;
+        return false;
     }
+    bool brought_back = false;
     auto fresh = std::make_shared<parameter_set>(*parameters_);
     match(*before, *now, [&](const parameter *old, const parameter *it) {
-        if (it != nullptr && (old == nullptr || *old != *it)) fresh->put(*it);
+        if (it == nullptr || (old != nullptr && *old == *it)) return;
+        const auto asked = reset && !is_fixed(it->name) ? at_startup_->find(it->name) : std::nullopt;
+        brought_back = asked && asked->value != it->value;
+        fresh->put(brought_back ? *asked : *it);
+        if (!brought_back) return;
+        fx.to_client.make([&](std::string &out) { backend::append_parameter_status(out, asked->name, asked->value); });
     });
     parameters_ = std::move(fresh);
+    return brought_back;
 }
 
 void client_session::on_released(time_point now) {

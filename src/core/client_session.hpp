@@ -62,8 +62,10 @@ public:
     // ---- called by the linked server_session ----
 
     const shared_parameters &parameters() const { return parameters_; }
-    /// While our requests ran the server reported what makes `now` of `before`.
-    void on_parameter_report(const shared_parameters &before, const shared_parameters &now);
+    /// While our requests ran the server reported what makes `now` of `before`. `reset`: by RESET or DISCARD, which
+    /// bring back what the client asked for at startup, and not what the server has by itself. True: the client is told
+    /// that.
+    bool on_parameter_report(const shared_parameters &before, const shared_parameters &now, bool reset, effects &fx);
     void on_parameters_applied(const server_session &, effects &fx);
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
@@ -171,6 +173,7 @@ private:
     std::unique_ptr<client_login> login_;  ///< until welcomed
     shared_route route_;
     shared_parameters parameters_;
+    shared_parameters at_startup_;
     std::unique_ptr<client_statements> statements_;  ///< from the first Parse on
     server_session *server_ = nullptr;
     std::size_t body_left_ = 0;   ///< of a message that streams

@@ -85,6 +85,32 @@ bool never_refused(const parameter &it) {
     return equal_nocase(it.name, "application_name") && plain_ascii(it.value);
 }
 
+/// A value that a server has accepted once stays good whatever becomes of its catalogs and of the user's rights.
+/// Others may be refused later (a text search configuration that was dropped), and what was sent behind them would run
+/// without them.
+bool stays_good(const parameter &it) {
+    constexpr std::array<std::string_view, 19> names{"search_path",
+                                                     "extra_float_digits",
+                                                     "bytea_output",
+                                                     "work_mem",
+                                                     "statement_timeout",
+                                                     "lock_timeout",
+                                                     "idle_in_transaction_session_timeout",
+                                                     "client_min_messages",
+                                                     "synchronous_commit",
+                                                     "row_security",
+                                                     "default_transaction_isolation",
+                                                     "default_transaction_deferrable",
+                                                     "default_transaction_read_only",
+                                                     "transform_null_equals",
+                                                     "array_nulls",
+                                                     "geqo",
+                                                     "jit",
+                                                     "plan_cache_mode",
+                                                     "xmloption"};
+    return it.reported || it.name.find('.') != std::string_view::npos || is_one_of(names, it.name);
+}
+
 // ---- SQL, for a session whose standard_conforming_strings is on ----
 
 /// PostgreSQL cuts a longer identifier off, and would set another parameter; set_config() takes any name.
@@ -231,7 +257,7 @@ parameter_change change_parameters(const session_basis &basis, const parameter_s
         const bool keep = basis.keep_values && !wanted.reported && !server_has && !leaves_no_trace(wanted.name);
         if (keep) append_keep(sql, wanted.name);
         append_set(sql, wanted.name, wanted.value);
-        if (!wanted.confirmed && !never_refused(wanted)) change.await = true;
+        if (!never_refused(wanted) && !(wanted.confirmed && stays_good(wanted))) change.await = true;
     };
 
     const auto server_encoding = server.find(encoding_name), encoding = client.find(encoding_name);
@@ -247,7 +273,10 @@ parameter_change change_parameters(const session_basis &basis, const parameter_s
         if (wanted == nullptr) {
             // Another client's wish, or one that this client never heard of: as the server has it by itself.
             const bool changed = !there->reported || there->value != basis.values.value(there->name);
-            if (changed && !is_fixed(there->name)) append_put_back(rest, basis, there->name);
+            if (changed && !is_fixed(there->name)) {
+                append_put_back(rest, basis, there->name);
+                if (!stays_good(*there)) change.await = true;
+            }
         } else if (there == nullptr) {
             if (!wanted->reported) set(rest, *wanted, false);
         } else if (is_fixed(wanted->name) && wanted->confirmed) {

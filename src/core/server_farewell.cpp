@@ -12,6 +12,7 @@ namespace backend = wire::backend;
 namespace frontend = wire::frontend;
 
 void server_session::farewell(parting how, std::string_view why, effects &fx) {
+    link_over();
     client_ = nullptr;
     if (clean() || (base::seeded(base::bug::pooled_mid_row) && body_left_ > 0)) return leave_cleanly(fx);
     const bool keep =

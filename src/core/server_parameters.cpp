@@ -46,7 +46,20 @@ bool server_session::record_parameter(std::string_view body) {
 /// SQL of the client's may have changed what is not reported: RESET ALL takes back what we have set. Functions can do
 /// it too, and are not seen.
 void server_session::note_command(std::string_view tag) {
-    if (tag.starts_with("SET") || tag.starts_with("RESET") || tag.starts_with("DISCARD")) doubt_unreported();
+    const bool reset = tag.starts_with("RESET") || tag.starts_with("DISCARD");
+    if (!reset && !tag.starts_with("SET")) return;
+    set_ = true;
+    reset_ = reset_ || reset;
+    doubt_unreported();
+}
+
+/// What the client's SQL has set for one transaction (SET LOCAL) is reported neither when it is set nor when it ends,
+/// if both are in one batch, and most of it never: a statement that was made under it is not for others.
+void server_session::link_over() {
+    if (!set_) return;
+    set_ = false;
+    statements_.link_over(links_);
+    forget_unnamed();
 }
 
 void server_session::doubt_unreported() {

@@ -374,12 +374,13 @@ void server_session::link(client_session &client) {
         if (settings_ != route->settings) settings_ = route->settings;
         if (route->replicates != replication::none) owed_.never_sound();
     }
-    doubted_ = false;
+    doubted_ = set_ = false;
     enter(server_state::active);
     ++links_;
 }
 
 void server_session::unlink() {
+    link_over();
     client_ = nullptr;
     if (state_ == server_state::active) enter(server_state::idle);
 }
@@ -418,7 +419,12 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             }
             // What our own queries made of the client's parameters it is told when they are over.
             body_forward_ = client_ != nullptr && errand_ == errand::none;
-            if (body_forward_) client_->on_parameter_report(before, parameters_);
+            // By the next link, as must_relink() says; in session mode there is none.
+            const bool brings_back = reset_ && settings_->pool_mode != config::pool_mode::session;
+            if (body_forward_ && client_->on_parameter_report(before, parameters_, brings_back, fx)) {
+                body_forward_ = false;
+                doubted_ = true;
+            }
         } else if (message.type == backend::notice_response) {
             body_forward_ = !ours;
         } else {
@@ -431,7 +437,10 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     }
     const bool is_error = message.type == backend::error_response;
     if (is_error && message.whole() && on_error(message.body, fx)) return;
-    if (message.type == backend::row_description || message.type == backend::no_data) note_shape(message);
+    if (message.type == backend::row_description || message.type == backend::no_data ||
+        message.type == backend::parameter_description) {
+        note_shape(message);
+    }
     const auto to = owed_.received(message.type);
     if (to == fate::violation || !settle_notes()) return lose("unknown pkt from server", fx);
     if (owed_.needs_sounding() && !upload_open_) sound(fx);
@@ -480,6 +489,7 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
         return false;
     }
     status_ = status;
+    reset_ = false;
     ++rounds_;
     if (to == fate::hold) {
         // The one that was held is the client's: another Sync was read after it.

@@ -267,6 +267,7 @@ private:
     bool record_parameter(std::string_view body);
     void note_command(std::string_view tag);
     void doubt_unreported();
+    void link_over();
     void keep_asked(const shared_parameters &wanted);
     void on_adapted(effects &);
     void on_adapt_failed(effects &);
@@ -310,10 +311,11 @@ private:
     batch_retry retry_;
     std::string scratch_, client_outcomes_;
     row_shape last_shape_;
-    std::uint32_t drops_ = 0;    ///< noted requests that may end all named statements
-    std::uint64_t links_ = 0;    ///< clients linked so far
-    char held_status_ = '\0';    ///< of a ReadyForQuery that is held back while sounding
-    std::size_t body_left_ = 0;  ///< of a message that streams
+    std::string parameters_seen_;  ///< of the ParameterDescription, until the rows' comes
+    std::uint32_t drops_ = 0;      ///< noted requests that may end all named statements
+    std::uint64_t links_ = 0;      ///< clients linked so far
+    char held_status_ = '\0';      ///< of a ReadyForQuery that is held back while sounding
+    std::size_t body_left_ = 0;    ///< of a message that streams
     bool body_forward_ = false;
     server_state state_ = server_state::connecting;
     std::uint32_t protocol_ = 3U << 16;
@@ -329,6 +331,8 @@ private:
     bool cancel_due_ = false;      ///< a cancel waits for it, or for an errand of ours, to be over
     bool pressed_ = false;         ///< abandoned: what runs in cancel_round_ has been cancelled already
     bool unsent_ = false;
+    bool set_ = false;      ///< the linked client's SQL has set something, perhaps for a moment
+    bool reset_ = false;    ///< and in this round it took back what was set
     bool doubted_ = false;  ///< the linked client's SQL has put in doubt what is not reported
     bool error_last_ = false;
     bool farewell_ = false;

@@ -31,7 +31,8 @@ void server_session::send_noted(request what, asker who, note about) {
 server_session::prepared server_session::look(const shared_statement &what, const shared_parameters &under) {
     // In a transaction that is aborted nothing can be prepared, and nothing is run but what ends it.
     const bool aborted = status_ == backend::status_failed && owed_.owed() == 0;
-    auto *const held = statements_.find(what, under, aborted);
+    // What others have made meant what the session was before this client has set something.
+    auto *const held = statements_.find(what, under, aborted, set_ && !aborted ? links_ : 0);
     if (held == nullptr) return {};
     // Whether the server has it turns out when it has answered an earlier batch.
     if (held->now == server_statements::state::sent && held->batch != owed_.batch()) return {.wait = true};
@@ -103,7 +104,8 @@ bool server_session::ask_shape(std::uint64_t number, effects &fx) {
 /// The answer to a Describe that has a note: it must be whole.
 bool server_session::describes_noted(const wire::frame &message) const {
     constexpr std::uint32_t looked_at_bytes = 128 << 10;
-    return message.type == backend::row_description && owed_.next_noted() && message.body_bytes <= looked_at_bytes &&
+    const bool description = message.type == backend::row_description || message.type == backend::parameter_description;
+    return description && owed_.next_noted() && message.body_bytes <= looked_at_bytes &&
            owed_.next_request() == request::describe;
 }
 
@@ -113,7 +115,9 @@ void server_session::settle_shape(const note &it, outcome how) {
     if (held == nullptr && (it.number != 0 || it.generation != unnamed_.generation)) return;
     auto &shape = held != nullptr ? held->shape : unnamed_.shape;
     (held != nullptr ? held->asked : unnamed_.asked) = false;
-    if (how == outcome::done && !shape) shape = std::make_shared<const std::string>("?");
+    if (how == outcome::done && (!shape || shape->parameters.empty())) {
+        shape = std::make_shared<const description>(description{shape ? shape->rows : "?", "?"});
+    }
 }
 
 /// A Describe that has a note is answered: here, and in the client's book, it is known what the rows are.
@@ -121,15 +125,22 @@ void server_session::note_shape(const wire::frame &answer) {
     if (!owed_.next_noted() || !answer.whole()) return;
     const auto &it = notes_[first_note_];
     if (it.what != note::kind::shape && it.what != note::kind::told) return;
+    if (answer.type == backend::parameter_description) {
+        parameters_seen_ = answer.body;
+        return;
+    }
     scratch_.clear();
     const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, scratch_);
     // Mostly the same again.
-    if (good && (!last_shape_ || *last_shape_ != scratch_)) last_shape_ = std::make_shared<const std::string>(scratch_);
+    if (good && (!last_shape_ || last_shape_->rows != scratch_ || last_shape_->parameters != parameters_seen_)) {
+        last_shape_ = std::make_shared<const description>(description{scratch_, parameters_seen_});
+    }
+    parameters_seen_.clear();
     const auto rows = good ? last_shape_ : row_shape{};
     if (it.number != 0) {
-        if (auto *const held = statements_.at(it.number)) held->shape = rows;
+        if (auto *const held = statements_.at(it.number)) held->shape = joined(rows, held->shape);
     } else if (it.generation == unnamed_.generation) {
-        unnamed_.shape = rows;
+        unnamed_.shape = joined(rows, unnamed_.shape);
     }
     if (it.what == note::kind::told && client_ != nullptr) client_->on_told(it.name, it.of, rows);
 }
@@ -248,7 +259,7 @@ void server_session::give_held(effects &fx) {
 bool server_session::begin_retry(effects &fx) {
     const bool kept = retry_.now() == batch_retry::state::keeping;
     // A client that was told what the rows are, and does not ask again, would read the new ones by the old description.
-    if (retry_.relies_on_rows()) return false;
+    if (retry_.relies_on_description()) return false;
     // Later batches are with the server already, or half a message is: the order could not be kept.
     if (!kept || upload_open_ || !owed_.last_batch() || owed_.doubtful()) return false;
     owed_.received(backend::error_response);

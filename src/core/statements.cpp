@@ -110,7 +110,7 @@ void client_statements::put_back(std::size_t i, shared_statement what, row_shape
 
 void client_statements::told(std::string_view name, const shared_statement &what, row_shape shape) {
     const auto at = slots_.find(name);
-    if (at != slots_.end() && at->second.now == what) at->second.shape = std::move(shape);
+    if (at != slots_.end() && at->second.now == what) at->second.shape = joined(std::move(shape), at->second.shape);
 }
 
 void client_statements::settle(std::string_view outcomes) {
@@ -153,14 +153,14 @@ std::string server_statements::name_of(std::uint64_t number) {
     return "PGSLUICE_" + std::to_string(number);
 }
 
-server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now,
-                                                  bool any) {
+server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now, bool any,
+                                                  std::uint64_t made_in) {
     const auto [first, end] = by_hash_.equal_range(what->hash);
     for (auto it = first; it != end; ++it) {
         auto &held = *it->second;
         if (!same_statement(*held.what, *what)) continue;
         if (any) return &held;
-        if (held.now == state::stale) continue;
+        if (held.now == state::stale || (made_in != 0 && held.made_in != made_in)) continue;
         if (held.made_under != now) {
             if (!same_meaning(*held.made_under, *now)) continue;
             held.made_under = now;  // found at once the next time
@@ -190,7 +190,8 @@ server_statements::entry &server_statements::add(shared_statement what, shared_p
                                                  std::uint64_t link) {
     bytes_ += what->body.size();
     const auto hash = what->hash;
-    entries_.push_front({++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link, nullptr, false});
+    entries_.push_front(
+        {++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link, link, nullptr, false});
     by_hash_.emplace(hash, entries_.begin());
     by_number_.emplace(last_number_, entries_.begin());
     return entries_.front();
@@ -212,6 +213,7 @@ const server_statements::entry *server_statements::renew(std::uint64_t number, s
     at->second->now = state::sent;
     at->second->batch = batch;
     at->second->shape = nullptr;
+    at->second->made_in = at->second->link;
     return &*at->second;
 }
 
@@ -237,6 +239,12 @@ void server_statements::all_stale() {
 void server_statements::meaning_changed(std::uint64_t round) {
     for (auto &it : entries_) {
         if (it.now == state::sent || it.round == round) it.now = state::stale;
+    }
+}
+
+void server_statements::link_over(std::uint64_t link) {
+    for (auto &it : entries_) {
+        if (it.made_in == link) it.now = state::stale;
     }
 }
 
@@ -266,6 +274,11 @@ bool shape_of_rows(std::string_view row_description, std::string &shape) {
         in.bytes(2);           // format: known only once it is bound
     }
     return in.done();
+}
+
+row_shape joined(row_shape fresh, const row_shape &known) {
+    if (!fresh || !known || !fresh->parameters.empty() || known->parameters.empty()) return fresh;
+    return std::make_shared<const description>(description{fresh->rows, known->parameters});
 }
 
 // ---- DEALLOCATE ----
@@ -318,8 +331,8 @@ std::string take_quoted(std::string_view &text) {
 }  // namespace
 
 bool may_drop_statements(std::string_view sql) {
-    constexpr std::size_t looked_at_bytes = 4096;
-    sql = sql.substr(0, looked_at_bytes);
+    constexpr std::size_t looked_at_bytes = 1 << 20;
+    if (sql.size() > looked_at_bytes) return true;
     for (std::size_t i = 0; i + 7 <= sql.size(); ++i) {
         if (lower(sql[i]) != 'd' || (lower(sql[i + 1]) != 'i' && lower(sql[i + 1]) != 'e')) continue;
         std::string_view rest = sql.substr(i);

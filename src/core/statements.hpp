@@ -32,13 +32,24 @@ struct statement {
 };
 using shared_statement = std::shared_ptr<const statement>;
 
-/// What a client may rely on of a RowDescription: names and types; empty for NoData. Null: nobody was told.
-using row_shape = std::shared_ptr<const std::string>;
+/// What a client may rely on of a statement's description. Null: nobody was told.
+struct description {
+    std::string rows;        ///< of RowDescription, names and types; empty for NoData
+    std::string parameters;  ///< ParameterDescription's body; empty when only a portal was described
+    bool has_parameters() const { return parameters.size() > 2; }  // their number comes first
+    bool operator==(const description &) const = default;
+};
+using row_shape = std::shared_ptr<const description>;
 /// False when the body is not well formed.
 bool shape_of_rows(std::string_view row_description, std::string &shape);
-inline bool same_shape(const row_shape &a, const row_shape &b) {
-    return a == b || (a && b && *a == *b);
+/// What the client was `told` holds for the statement that is `here`.
+inline bool still_true(const row_shape &told, const row_shape &here) {
+    if (told == here) return true;
+    return told && here && told->rows == here->rows &&
+           (told->parameters.empty() || told->parameters == here->parameters);
 }
+/// `fresh`, with the parameters of `known` where only a portal was described: a statement's never change.
+row_shape joined(row_shape fresh, const row_shape &known);
 
 /// A named statement's Parse must be whole here to be known again; beyond this it is refused.
 inline constexpr std::size_t named_statement_max_bytes = 16 << 20;
@@ -139,11 +150,12 @@ public:
         shared_statement what;
         shared_parameters made_under;  ///< what the text meant when the server read it
         state now = state::sent;
-        std::uint64_t batch = 0;  ///< of its Parse
-        std::uint64_t round = 0;  ///< server_session::rounds() when ParseComplete came
-        std::uint64_t link = 0;   ///< of the last use: in use until that link ends
-        row_shape shape;          ///< of its rows, once described
-        bool asked = false;       ///< a Describe of ours is under way
+        std::uint64_t batch = 0;    ///< of its Parse
+        std::uint64_t round = 0;    ///< server_session::rounds() when ParseComplete came
+        std::uint64_t link = 0;     ///< of the last use: in use until that link ends
+        std::uint64_t made_in = 0;  ///< link of its Parse
+        row_shape shape;            ///< of its rows, once described
+        bool asked = false;         ///< a Describe of ours is under way
     };
     using iterator = std::list<entry>::iterator;
 
@@ -151,7 +163,9 @@ public:
 
     /// The entry for `what` as `now` makes it mean, not a stale one; null when there is none.
     /// `any`: also one that means something else by now, or is out of date.
-    entry *find(const shared_statement &what, const shared_parameters &now, bool any = false);
+    /// `made_in`: only one of that link, unless 0.
+    entry *find(const shared_statement &what, const shared_parameters &now, bool any = false,
+                std::uint64_t made_in = 0);
     /// The statement of that number; null when there is none.
     shared_statement what(std::uint64_t number) const;
     entry *at(std::uint64_t number);
@@ -172,6 +186,8 @@ public:
     void all_stale();
     /// Parameters that make text mean something changed in this round: what was made in it is open.
     void meaning_changed(std::uint64_t round);
+    /// What was made in this link may mean what it meant there only.
+    void link_over(std::uint64_t link);
     std::size_t size() const { return entries_.size(); }
     std::size_t bytes() const { return bytes_; }
 

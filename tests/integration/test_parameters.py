@@ -9,7 +9,7 @@ import time
 import pytest
 from pg import Postgres
 from pooler import PASSWORD, USER
-from wire import Refused, Wire, message
+from wire import Refused, Wire, message, query
 
 ONE = {"default_pool_size": 1}
 PID = "select pg_backend_pid()"
@@ -402,3 +402,40 @@ def test_a_promotion_reaches_the_greeting(standby, make_pooler):
     assert early.query("select 1").parameters == {}
     assert idle.query("select pg_is_in_recovery()").parameters.get("in_hot_standby") == "off"
     assert early.value(PID) == pid
+
+
+# ---- RESET ----
+
+@pytest.mark.parametrize("sql", ["reset all", "discard all", "reset timezone"])
+def test_reset_brings_back_what_was_asked_for_at_startup(make_pooler, sql):
+    pooler = make_pooler(ONE)
+    wire = pooler.wire(parameters={"TimeZone": "Asia/Tokyo"})
+    assert show(wire, "TimeZone") == "Asia/Tokyo"
+    for _ in range(2):
+        wire.send(query(sql))
+        told = wire.ready().parameters
+        assert told.get("TimeZone", "Asia/Tokyo") == "Asia/Tokyo"
+        assert show(wire, "TimeZone") == "Asia/Tokyo"
+        wire.query("set timezone to 'America/Lima'")
+        assert show(wire, "TimeZone") == "America/Lima"
+    other = pooler.wire()
+    assert show(other, "TimeZone") not in ("Asia/Tokyo", "America/Lima")
+
+
+def test_a_value_that_is_refused_later_lets_nothing_run(make_pooler, pg):
+    """What was accepted once may be refused when its object is gone: the request must not run without it."""
+    pg.sql("create schema sa; create schema sb; create table sa.t(x int); create table sb.t(x int);"
+           "create text search configuration public.mycfg (copy = simple); grant all on schema sa, sb to public;"
+           "grant all on all tables in schema sa, sb to public", USER)
+    try:
+        pooler = make_pooler(ONE)
+        one = pooler.wire(parameters={"options": "-c search_path=sa -c default_text_search_config=public.mycfg"})
+        two = pooler.wire(parameters={"options": "-c search_path=sb"})
+        for wire in (one, two, one, two):
+            wire.query("select 1")
+        pg.sql("drop text search configuration public.mycfg", USER)
+        with pytest.raises(Refused):
+            one.query("insert into t values (1)")
+        assert two.value("select (select count(*) from sa.t) + (select count(*) from sb.t)") == "0"
+    finally:
+        pg.sql("drop schema sa cascade; drop schema sb cascade", USER)

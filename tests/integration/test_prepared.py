@@ -1,8 +1,11 @@
 """Prepared statements outside session mode: shared, remembered, made anew, bounded; a client sees what it would see of
 PostgreSQL itself. Pools of one or two servers and several clients, so that servers change hands all the time."""
+import struct
+
 import pytest
 
-from wire import bind, close, describe, execute, extended, flush, parse, query, sync
+from pooler import USER
+from wire import bind, close, describe, execute, extended, flush, message, parse, query, sync
 
 
 def run(name, values=()):
@@ -387,3 +390,50 @@ def test_the_unnamed_ones_rows_too(make_pooler):
     assert answers(wire, bind(), execute(), sync()).errors[0].sqlstate == "0A000"
     busy.query("rollback")
     other.query("drop table told2")
+
+
+# ---- what a text means ----
+
+@pytest.mark.parametrize("name,value,text", [
+    ("datestyle", "ISO, DMY", "select to_char('01/02/2020'::date, 'YYYY-MM-DD')"),
+    ("transform_null_equals", "on", "select (null = $1::int) is null"),
+    ("standard_conforming_strings", "off", "select length('\\\\\\\\')")])
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_set_local_makes_no_statement_for_others(make_pooler, name, value, text, pipelined):
+    """Most parameters are never reported, and none that is set back in the same batch."""
+    pooler = make_pooler({"default_pool_size": 1})
+    values = (None,) if "$1" in text else ()
+
+    def ask(wire):
+        wire.send(parse(text, "s"), bind(values, "s"), execute(), sync())
+        return wire.ready().rows
+
+    right = ask(pooler.wire())
+    batch = [extended("begin"), extended("set local %s = '%s'" % (name, value)), parse(text, "s"), extended("commit"), sync()]
+    fresh = make_pooler({"default_pool_size": 1})
+    setter = fresh.wire()
+    if pipelined:
+        setter.send(*batch)
+        assert not setter.ready().errors
+    else:
+        for part in batch[:-1]:
+            setter.send(part, sync())
+            assert not setter.ready().errors
+    assert ask(fresh.wire()) == right
+
+
+def test_parameters_are_not_read_as_another_type(make_pooler, pg):
+    """A client that was told the types of its parameters sends them as such, in binary."""
+    pg.sql("create table typed(x int4); insert into typed values (1); grant all on typed to public", USER)
+    try:
+        pooler = make_pooler({"default_pool_size": 2})
+        wire, other = pooler.wire(), pooler.wire()
+        wire.send(parse("select 'found' from typed where x = $1", "s"), describe("S", "s"), sync())
+        wire.ready()
+        pg.sql("alter table typed alter x type float4", USER)
+        other.query("begin")  # the server that has it
+        binary = message("B", b"\0s\0" + struct.pack("!HHHii", 1, 1, 1, 4, 1) + b"\0\0")
+        found = answers(wire, binary, execute(), sync())
+        assert [error.sqlstate for error in found.errors] == ["0A000"], found.rows
+    finally:
+        pg.sql("drop table typed", USER)

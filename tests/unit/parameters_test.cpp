@@ -197,6 +197,17 @@ TEST(parameters, what_the_server_does_not_report) {
     EXPECT_EQ(it.sql(), R"(RESET "my.var";RESET "work_mem";)") << "it went with its transaction";
 }
 
+TEST(parameters, what_may_be_refused_later_is_awaited_though_it_was_accepted_before) {
+    pair_of_sessions it;
+    it.client.put(accepted("search_path", "a"));
+    EXPECT_FALSE(it.change().await);
+    it.client.put(accepted("default_text_search_config", "public.mine"));
+    EXPECT_TRUE(it.change().await);
+    it.client = it.own;
+    it.server.put(accepted("default_tablespace", "gone"));
+    EXPECT_TRUE(it.change().await);
+}
+
 TEST(parameters, what_the_client_has_never_heard_of_is_as_the_server_has_it) {
     pair_of_sessions it;
     it.client.erase("search_path");
