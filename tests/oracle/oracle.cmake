@@ -1,4 +1,4 @@
-# The bleed oracle (label oracle): 60 seconds of it, and the proof that it can fail (label protocol). See run.
+# The bleed oracle (label oracle): 60 seconds of it, and the proof that it can fail. See run.
 if(TARGET pgsluice)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
   add_executable(oracle ${sources})
@@ -8,13 +8,11 @@ if(TARGET pgsluice)
   target_link_libraries(oracle PRIVATE pgsluice_wire pgsluice_auth Threads::Threads)
   foreach(kind "" _self_test)
     set(options "")
-    set(label oracle)
     if(kind)
       set(options --self-test)
-      set(label protocol)
     endif()
     add_test(NAME oracle${kind} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_LIST_DIR}/run ${options})
-    set_tests_properties(oracle${kind} PROPERTIES LABELS ${label} RUN_SERIAL ON TIMEOUT 900
+    set_tests_properties(oracle${kind} PROPERTIES LABELS oracle RUN_SERIAL ON TIMEOUT 900
                          ENVIRONMENT "PGSLUICE_BIN=$<TARGET_FILE:pgsluice>;PGSLUICE_ORACLE=$<TARGET_FILE:oracle>;PGSLUICE_SLOW=${PGSLUICE_SLOW}")
   endforeach()
 endif()

@@ -33,6 +33,11 @@ std::map<std::string, auth::scram_derived> &derived_keys() {
     return keys;
 }
 
+/// A server that is cut off in the middle of COPY says two things: that it is, and this.
+bool lost_track(const error_text &it) {
+    return it.message.ends_with("protocol synchronization was lost");
+}
+
 }  // namespace
 
 session::session(world &shared, std::size_t where, std::uint64_t seed_of)
@@ -309,7 +314,7 @@ awaitable<outcome> session::unexpected(script &it, std::size_t at, message got) 
             co_return co_await read_to_the_end(it);
         }
         // A half-closed server says this as an ERROR, then goes.
-        const bool cut_off = where().faulty && text.sqlstate == "08006";
+        const bool cut_off = where().faulty && (text.sqlstate == "08006" || lost_track(text));
         if (((text.severity == "FATAL" && server) || cut_off) && !world_.calm) {
             ++world_.ends[where_];
             ++world_.count.ended_by_server;
@@ -329,9 +334,7 @@ awaitable<outcome> session::read_to_the_end(script &it) {
         const auto got = co_await link_->read();
         if (!got) break;
         const auto text = got->type == backend::error_response ? read_error(got->body) : error_text{};
-        // A server that is cut off in the middle of COPY has two things to say.
-        const bool lost_track = where().faulty && text.message.ends_with("protocol synchronization was lost");
-        if (text.sqlstate != "08006" && !lost_track) wrong(it, it.replies().size(), *got);
+        if (text.sqlstate != "08006" && !(where().faulty && lost_track(text))) wrong(it, it.replies().size(), *got);
     }
     co_return lost(it, it.replies().size());
 }
