@@ -259,7 +259,7 @@ std::optional<client_session::verdict> client_session::read_head(const wire::fra
 client_session::verdict client_session::on_statement(const wire::frame &message, request what, const head &names,
                                                      time_point now, effects &fx) {
     if (server_->owed().doubtful()) {
-        if (server_->owed().leaving()) return verdict::drop;  // it has said why
+        if (server_->leaving()) return verdict::drop;  // it has said why
         if (names.name.empty()) return forwarded(what, now);
         close_with(refusal::statement_in_doubt, fx);
         return verdict::stop;

@@ -158,9 +158,9 @@ void client_session::on_parameters_refused(std::string_view error_response, effe
     state_ = client_state::closing;
 }
 
-bool client_session::on_parameter_report(const shared_parameters &before, const shared_parameters &now, bool reset,
-                                         effects &fx) {
-    if (parameters_ == before && !reset) {
+bool client_session::on_parameter_report(const shared_parameters &before, const shared_parameters &now,
+                                         const parameter_set *reset_to, effects &fx) {
+    if (parameters_ == before && reset_to == nullptr) {
         parameters_ = now;
         return false;
     }
@@ -168,7 +168,8 @@ bool client_session::on_parameter_report(const shared_parameters &before, const 
     auto fresh = std::make_shared<parameter_set>(*parameters_);
     match(*before, *now, [&](const parameter *old, const parameter *it) {
         if (it == nullptr || (old != nullptr && *old == *it)) return;
-        const auto asked = reset && !is_fixed(it->name) ? at_startup_->find(it->name) : std::nullopt;
+        const bool reset = reset_to != nullptr && !is_fixed(it->name) && it->value == reset_to->value(it->name);
+        const auto asked = reset ? at_startup_->find(it->name) : std::nullopt;
         brought_back = asked && asked->value != it->value;
         fresh->put(brought_back ? *asked : *it);
         if (!brought_back) return;

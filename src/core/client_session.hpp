@@ -62,10 +62,11 @@ public:
     // ---- called by the linked server_session ----
 
     const shared_parameters &parameters() const { return parameters_; }
-    /// While our requests ran the server reported what makes `now` of `before`. `reset`: by RESET or DISCARD, which
-    /// bring back what the client asked for at startup, and not what the server has by itself. True: the client is told
-    /// that.
-    bool on_parameter_report(const shared_parameters &before, const shared_parameters &now, bool reset, effects &fx);
+    /// While our requests ran the server reported what makes `now` of `before`. `reset_to`: null, or RESET or DISCARD
+    /// was among them: what was set to these values, the server's own, is what the client asked for at startup instead.
+    /// True: the client is told that.
+    bool on_parameter_report(const shared_parameters &before, const shared_parameters &now,
+                             const parameter_set *reset_to, effects &fx);
     void on_parameters_applied(const server_session &, effects &fx);
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);

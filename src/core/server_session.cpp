@@ -42,6 +42,11 @@ bool ends_session(std::string_view error) {
     return fields && (fields->severity == "FATAL" || fields->severity == "PANIC");
 }
 
+bool breaks_protocol(std::string_view error) {
+    const auto fields = wire::parse_error_fields(error);
+    return fields && fields->sqlstate == "08P01";
+}
+
 /// Notifications are for a LISTEN of a client that has gone: nobody may get them.
 bool may_come_when_idle(char type) {
     return type == backend::parameter_status || type == backend::notification_response;
@@ -421,7 +426,8 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
             body_forward_ = client_ != nullptr && errand_ == errand::none;
             // By the next link, as must_relink() says; in session mode there is none.
             const bool brings_back = reset_ && settings_->pool_mode != config::pool_mode::session;
-            if (body_forward_ && client_->on_parameter_report(before, parameters_, brings_back, fx)) {
+            const auto *const own = brings_back ? greeting_->parameters.get() : nullptr;
+            if (body_forward_ && client_->on_parameter_report(before, parameters_, own, fx)) {
                 body_forward_ = false;
                 doubted_ = true;
             }
@@ -463,6 +469,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     fx.to_client.view(raw);
     error_last_ = is_error;
     farewell_ = is_error && message.whole() && ends_session(message.body);
+    out_of_step_ = is_error && owed_.doubtful() && message.whole() && breaks_protocol(message.body);
 }
 
 /// Errors that concern prepared statements. True: all is done; the client got other words, or none.

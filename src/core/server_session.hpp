@@ -221,6 +221,8 @@ public:
     bool said_last_words() const { return error_last_; }
     /// And it says itself that the connection ends: the client needs no other reason.
     bool said_farewell() const { return farewell_; }
+    /// It said an error that ends the connection, or is sure to be followed by one.
+    bool leaving() const { return owed_.leaving() || out_of_step_; }
     /// Part of a client's message is with the server: nothing else may be said to it.
     bool upload_open() const { return upload_open_; }
     /// The link may end now: the proof holds, and the pool_mode wants it. Every event of ours and the client's relay
@@ -336,6 +338,7 @@ private:
     bool doubted_ = false;  ///< the linked client's SQL has put in doubt what is not reported
     bool error_last_ = false;
     bool farewell_ = false;
+    bool out_of_step_ = false;  ///< the last thing it said: a request in the middle of a COPY
     std::uint64_t rounds_ = 1;
     std::uint64_t cancel_round_ = 0;  ///< rounds_ when the cancel under way began
 
