@@ -278,6 +278,7 @@ bool shape_of_rows(std::string_view row_description, std::string &shape) {
 
 row_shape joined(row_shape fresh, const row_shape &known) {
     if (!fresh || !known || !fresh->parameters.empty() || known->parameters.empty()) return fresh;
+    if (fresh->rows == known->rows) return known;  // as nearly always
     return std::make_shared<const description>(description{fresh->rows, known->parameters});
 }
 
