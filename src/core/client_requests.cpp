@@ -196,13 +196,14 @@ client_session::verdict client_session::instead(const wire::frame &message, std:
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
                                                    effects &fx) {
-    const bool has_names =
+    bool has_names =
         what == request::parse || what == request::bind || what == request::describe || what == request::close;
     const bool rewrites = !session_mode();
     head names;
     if (rewrites && has_names) {
         if (const auto other = read_head(message, what, names, fx)) return *other;
-        if (server_ == nullptr && what == request::close && names.of_statement) {
+        has_names = names.readable;  // else PostgreSQL says what is wrong with it, and does nothing of it
+        if (server_ == nullptr && what == request::close && has_names && names.of_statement) {
             forget_closed(names.name);
             fx.to_client.make([](std::string &out) { backend::append_close_complete(out); });
             return verdict::drop;
@@ -220,7 +221,7 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
     if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
     if (rewrites && what == request::query) return on_query(message, now, fx);
     // A portal's rows are its statement's.
-    if (rewrites && what == request::describe && bound_.to.what && names.given == bound_.portal) {
+    if (rewrites && has_names && what == request::describe && bound_.to.what && names.given == bound_.portal) {
         return forwarded(what, now, learns_rows(bound_.name, bound_.to));
     }
     if (bound_drop_ && what == request::execute) {
@@ -239,10 +240,8 @@ std::optional<client_session::verdict> client_session::read_head(const wire::fra
     out.rest = in.rest();
     out.bytes = wire::header_bytes + message.body.size() - out.rest.size();
     if (!in.ok()) {
-        if (message.whole()) {
-            close_with(refusal::protocol_violation, fx, "A message's string has no end.");
-            return verdict::stop;
-        }
+        out.readable = !message.whole();
+        if (!out.readable) return std::nullopt;
         if (message.body.size() <= names_max_bytes) return verdict::need_more;
         close_with(refusal::head_too_long, fx);
         return verdict::stop;

@@ -120,6 +120,7 @@ private:
         std::string_view rest;     ///< what follows the names, as far as it is here
         std::size_t bytes = 0;     ///< of the message up to `rest`
         bool of_statement = true;  ///< false: Describe and Close of a portal
+        bool readable = true;      ///< false: a string has no end
     };
     /// Nothing: it was read. Else what becomes of the message instead.
     std::optional<verdict> read_head(const wire::frame &, request, head &, effects &fx);

@@ -298,8 +298,27 @@ bool begins_word(char c) {
 bool in_word(char c) {
     return begins_word(c) || (c >= '0' && c <= '9') || c == '$';
 }
+/// The length of the comment that `text` begins with, 0 for none; one with slash and star may hold others, and one
+/// without an end is none: what follows is for the server to refuse.
+std::size_t comment_bytes(std::string_view text) {
+    if (text.starts_with("--")) return std::min(text.find_first_of("\r\n"), text.size());
+    if (!text.starts_with("/*")) return 0;
+    std::size_t depth = 0;
+    for (std::size_t i = 0; i + 1 < text.size();) {
+        const auto two = text.substr(i, 2);
+        i += two == "/*" || two == "*/" ? 2 : 1;
+        depth += two == "/*" ? 1 : 0;
+        depth -= two == "*/" ? 1 : 0;
+        if (depth == 0) return i;
+    }
+    return 0;
+}
 void skip_spaces(std::string_view &text) {
-    while (!text.empty() && space(text[0])) text.remove_prefix(1);
+    while (!text.empty()) {
+        const auto count = space(text[0]) ? 1 : comment_bytes(text);
+        if (count == 0) return;
+        text.remove_prefix(count);
+    }
 }
 /// A word without quotes, in lower case as PostgreSQL folds it; empty when there is none.
 std::string take_word(std::string_view &text) {

@@ -331,6 +331,8 @@ def test_messages_that_only_the_server_finds_bad(make_pooler, activity):
     """Well framed, so they pass, and PostgreSQL answers; the client lives as it would without us."""
     pooler = make_pooler(ONE)
     for sent in (message("Q", b"no end"), message("P", b"\0select 1\0\0\5") + sync(),
+                 message("P", b"no end") + sync(), message("B", b"p\0no end") + sync(), message("D", b"Sno end") + sync(),
+                 message("C", b"Sno end") + sync(), message("C", b"") + sync(),
                  message("B", b"\0\0\0\1\0\5\0\1\0\0\0\1x\0\0") + sync(), message("E", b"\0") + sync(),
                  parse("select $1::int") + bind(["x"]) + execute() + sync(), bind(portal="p", statement="") + sync(),
                  describe("X") + sync(), message("F", b"\0\0") + query("select 1")):
