@@ -57,6 +57,8 @@ struct scram_derived {
 std::optional<scram_verifier> parse_scram_verifier(std::string_view stored);
 /// Derives a verifier from a password (SASLprep where it applies). Costs `iterations` HMACs.
 scram_verifier make_scram_verifier(std::string_view password, std::string_view salt, int iterations);
+/// The keys for pass-through, when it is the password of `stored`. Costs as many HMACs as that has iterations.
+std::optional<scram_keys> keys_of_password(const scram_verifier &stored, std::string_view password);
 /// A verifier that matches nothing, with a salt that is stable for (process_key, user): what unknown users are shown.
 scram_verifier mock_scram_verifier(std::string_view process_key, std::string_view user, int iterations);
 

@@ -41,6 +41,12 @@ std::optional<scram_verifier> parse_scram_verifier(std::string_view stored) {
     return verifier;
 }
 
+std::optional<scram_keys> keys_of_password(const scram_verifier &stored, std::string_view password) {
+    const auto keys = derive_scram_keys(password, stored.salt, stored.iterations);
+    if (!stored_key_of(keys.client_key).equals(stored.stored_key)) return std::nullopt;
+    return keys;
+}
+
 scram_verifier make_scram_verifier(std::string_view password, std::string_view salt, int iterations) {
     const scram_keys keys = derive_scram_keys(password, salt, iterations);
     return {iterations, std::string(salt), stored_key_of(keys.client_key), keys.server_key};

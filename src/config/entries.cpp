@@ -42,6 +42,9 @@ constexpr auto databases = std::to_array<database_option>({
      "A server older than this is closed when idle. 0: as in [pgbouncer].", ""},
     {"query_wait_timeout", &database::query_wait_timeout, "seconds", as_global,
      "A client that waits longer for a server is closed. 0: as in [pgbouncer].", ""},
+    {"auth_user", &database::auth_user, "text", as_global, "Who runs auth_query for clients of this database.", ""},
+    {"auth_query", &database::auth_query, "text", as_global, "The query that finds a user's secret.", ""},
+    {"auth_dbname", &database::auth_dbname, "text", as_global, "Entry of [databases] whose server it asks.", ""},
     {"load_balance_hosts", &database::load_balance, "round-robin, disable", "round-robin",
      "disable: stay on one host until it fails.", ""},
     {"client_encoding", &database::startup_parameters, "text", "none", "Set when a server is opened.", ""},
@@ -69,9 +72,6 @@ constexpr auto users = std::to_array<user_option>({
     {"client_idle_timeout", &user::client_idle_timeout, "seconds", as_global, "As the global one. 0: unset.",
      "Leaves other users alone."},
 });
-
-/// Options of PgBouncer's that this version lacks, and without which it would be weaker than asked.
-constexpr std::array<std::string_view, 3> lacking{"auth_user", "auth_query", "auth_dbname"};
 
 /// One overload a type: text into a member.
 struct reader {
@@ -135,8 +135,6 @@ fault read_options(std::span<const Option> table, std::string_view text, const c
     for (const auto &option : *options) {
         const auto row =
             std::find_if(table.begin(), table.end(), [&](const Option &known) { return known.name == option.key; });
-        if (row == table.end() && std::find(lacking.begin(), lacking.end(), option.key) != lacking.end())
-            return option.key + not_in_this_version;
         if (row == table.end()) return std::string(unknown) + ": " + option.key;
         const auto wrong = std::visit([&](auto member) { return reader{option}(entry.*member); }, row->member);
         if (wrong) return option.key + " = " + option.value + ": " + *wrong;
@@ -150,12 +148,17 @@ fault check_name(std::string_view name, std::size_t max_bytes, const char *what)
     return {};
 }
 
+bool is_reserved(std::string_view database) {
+    return database == "pgbouncer" || database == "pgsluice";
+}
+
 fault fill(std::string_view text, database &entry) {
     if (auto wrong = check_name(entry.name, database_name_max_bytes, "the name")) return wrong;
-    if (entry.name == "pgbouncer" || entry.name == "pgsluice") return "the name is reserved for the admin console";
+    if (is_reserved(entry.name)) return "the name is reserved for the admin console";
     if (auto wrong = read_options(database_options(), text, "unrecognized connection parameter", entry)) return wrong;
     if (entry.dbname)
         if (auto wrong = check_name(*entry.dbname, database_name_max_bytes, "dbname")) return wrong;
+    if (entry.auth_dbname && is_reserved(*entry.auth_dbname)) return "auth_dbname is reserved for the admin console";
     if (entry.user) return check_name(*entry.user, user_name_max_bytes, "user");
     return {};
 }

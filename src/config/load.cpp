@@ -115,6 +115,8 @@ private:
             if (lower == "cert" || lower == "hba" || lower == "ldap" || lower == "pam")
                 return at(entry, shown + not_in_this_version);
         }
+        if (row.name == "auth_dbname" && (entry.value == "pgbouncer" || entry.value == "pgsluice"))
+            return at(entry, shown + ": the name is reserved for the admin console");
         if (const auto wrong = assign(row, entry.value, out_.global)) return at(entry, shown + ": " + *wrong);
         if (row.name == "listen_addr")
             for (const auto &address : out_.global.listen_addr)
@@ -183,7 +185,11 @@ private:
     fault read_auth_file() {
         const auto &path = out_.global.auth_file;
         if (path.empty()) {
-            if (out_.global.auth_type == auth_type::any) return std::nullopt;
+            const auto asks = [](const auto &row) { return !row.second.auth_user.value_or("").empty(); };
+            const bool asks_somewhere = !out_.global.auth_user.empty() ||
+                                        std::any_of(out_.databases.begin(), out_.databases.end(), asks) ||
+                                        (out_.wildcard && !out_.wildcard->auth_user.value_or("").empty());
+            if (out_.global.auth_type == auth_type::any || asks_somewhere) return std::nullopt;
             return at_setting("auth_type", "auth_type = " + std::string(to_string(out_.global.auth_type)) +
                                                " needs auth_file: without it nobody can log in");
         }

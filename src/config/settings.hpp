@@ -70,6 +70,11 @@ struct global_settings {
     // Authentication.
     config::auth_type auth_type = config::auth_type::md5;
     std::string auth_file;
+    std::string auth_user;  ///< asks auth_query about users that auth_file lacks; "" = nobody does
+    std::string auth_query =
+        "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "
+        "FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
+    std::string auth_dbname;      ///< entry of [databases] to ask; "" = the client's
     int scram_iterations = 4096;  ///< for verifiers made from plain passwords; at least 1
 
     // Logging.
@@ -123,6 +128,7 @@ struct database {
     std::optional<int> pool_size, min_pool_size, reserve_pool_size;
     std::optional<int> max_db_connections, max_db_client_connections;  ///< unset or <= 0: the global one
     std::optional<base::duration> server_lifetime, query_wait_timeout;
+    std::optional<std::string> auth_user, auth_query, auth_dbname;
     bool load_balance = true;  ///< load_balance_hosts: true = round-robin, false = disable
     /// Sent in the server's startup packet: client_encoding, datestyle, timezone, application_name where given.
     std::vector<std::pair<std::string, std::string>> startup_parameters;

@@ -108,7 +108,7 @@ void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
-    if (stage_ == stage::admission || stage_ == stage::done) return 0;
+    if (stage_ == stage::admission || stage_ == stage::lookup || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
     if (read == wire::framing::need_header) return 0;
@@ -257,6 +257,27 @@ void client_login::on_admitted(effects &fx) {
     const auto &credentials = settings_->credentials;
     const auto it = credentials.find(user_);
     credential_ = it == credentials.end() ? nullptr : &it->second;
+    if (credential_ == nullptr && settings_->global.auth_type != config::auth_type::any) {
+        question_ = question_for(*settings_, database_, user_);
+        if (question_) {
+            stage_ = stage::lookup;
+            fx.client = client_next::look_up;
+            return;
+        }
+    }
+    begin_authentication(fx);
+}
+
+void client_login::on_secret(const secret_answer &answer, effects &fx) {
+    if (stage_ != stage::lookup) return;
+    if (answer.what == secret_answer::kind::failed) return refuse(refusal::auth_query_failed, fx);
+    found_ = answer.credential;
+    credential_ = found_.get();
+    begin_authentication(fx);
+}
+
+void client_login::begin_authentication(effects &fx) {
+    const auto &credentials = settings_->credentials;
     switch (settings_->global.auth_type) {
         case config::auth_type::any:
             return accept(fx);
@@ -267,12 +288,14 @@ void client_login::on_admitted(effects &fx) {
             return fx.to_client.make(
                 [](std::string &out) { backend::append_authentication(out, backend::authentication_code::cleartext); });
         case config::auth_type::md5: {
-            // A user with a SCRAM secret is asked for SCRAM; an unknown one is asked for what most are asked for.
+            // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what most are
+            // asked for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
             const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
+            const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
             const bool scram =
-                credential_ != nullptr
-                    ? credential_->form == auth::secret_form::scram
-                    : !credentials.empty() && std::all_of(credentials.begin(), credentials.end(), is_scram);
+                known ? credential_->form == auth::secret_form::scram
+                      : question_.has_value() ||
+                            (!credentials.empty() && std::all_of(credentials.begin(), credentials.end(), is_scram));
             if (scram) return begin_sasl(fx);
             salt_ = env_.random->bytes(4);
             stage_ = stage::md5;
@@ -297,7 +320,7 @@ void client_login::begin_sasl(effects &fx) {
         [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::sasl, mechanisms); });
 }
 
-bool client_login::right_cleartext(std::string_view password) const {
+bool client_login::right_cleartext(std::string_view password) {
     if (credential_ == nullptr || credential_->text.empty()) {
         // Where a known user costs a derivation, an unknown one does too.
         const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
@@ -312,9 +335,8 @@ bool client_login::right_cleartext(std::string_view password) const {
         case auth::secret_form::md5:
             return credential_->text.equals(auth::md5_secret(password, user_));
         case auth::secret_form::scram: {
-            const auto &stored = *credential_->verifier;
-            const auto made = auth::make_scram_verifier(password, stored.salt, stored.iterations);
-            return CRYPTO_memcmp(made.stored_key.data(), stored.stored_key.data(), stored.stored_key.size()) == 0;
+            keys_ = auth::keys_of_password(*credential_->verifier, password);
+            return keys_.has_value();
         }
     }
     return false;

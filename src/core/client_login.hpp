@@ -12,6 +12,7 @@
 
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
+#include "core/auth_query.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -52,8 +53,18 @@ public:
 
     /// Returns the bytes taken. Sets fx.client to admit, join, cancel or close when that point is reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
-    /// A place under max_client_conn was given: the authentication begins.
+    /// One of the pooler's own, which proves nothing: on_bytes() is not for it.
+    void begin_as(std::string database, std::string user) {
+        database_ = std::move(database);
+        user_ = std::move(user);
+        stage_ = stage::done;
+    }
+    /// A place under max_client_conn was given: the authentication begins. Sets fx.client to look_up when the user's
+    /// secret must be found first.
     void on_admitted(effects &);
+    /// After look_up.
+    const secret_question &question() const { return *question_; }
+    void on_secret(const secret_answer &, effects &);
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
@@ -67,11 +78,14 @@ public:
         return protocol_ >= wire::protocol_3_2 ? cancel_key::long_bytes : cancel_key::short_bytes;
     }
     bool has_credential() const { return credential_ != nullptr; }
-    /// After a SCRAM login with a stored verifier: the keys for pass-through, and the verifier they belong to.
+    /// What auth_query has found; null for users of auth_file.
+    const std::shared_ptr<const auth::credential> &found() const { return found_; }
+    /// After a login by password or SCRAM with a stored verifier: the keys for pass-through, and the verifier they
+    /// belong to.
     const std::optional<auth::scram_keys> &keys() const { return keys_; }
 
 private:
-    enum class stage : std::uint8_t { startup, admission, cleartext, md5, sasl_first, sasl_final, done };
+    enum class stage : std::uint8_t { startup, admission, lookup, cleartext, md5, sasl_first, sasl_final, done };
 
     std::size_t on_startup(std::string_view bytes, effects &);
     void read_startup(const wire::startup_packet &, effects &);
@@ -79,7 +93,8 @@ private:
     void on_password(std::string_view body, effects &);
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
-    bool right_cleartext(std::string_view password) const;
+    bool right_cleartext(std::string_view password);
+    void begin_authentication(effects &);
     void begin_sasl(effects &);
     void accept(effects &fx) {
         stage_ = stage::done;
@@ -97,7 +112,9 @@ private:
     std::uint32_t protocol_ = wire::protocol_3_0;  ///< that was asked for; its major version is 3
     shown_key cancel_;
     std::shared_ptr<const config::settings> settings_;  ///< those under which this login began
-    const auth::credential *credential_ = nullptr;      ///< in settings_; null for an unknown user
+    std::optional<secret_question> question_;
+    std::shared_ptr<const auth::credential> found_;
+    const auth::credential *credential_ = nullptr;  ///< in settings_ or found_; null for an unknown user
     std::string salt_;
     std::optional<auth::scram_server> scram_;
     std::optional<auth::scram_keys> keys_;

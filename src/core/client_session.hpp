@@ -38,7 +38,10 @@ public:
 
     /// Takes what it can of `bytes`, returns how much. The rest is given again after a later event, unchanged.
     std::size_t on_bytes(std::string_view bytes, base::time_point now, effects &fx);
+    /// One of the pooler's own, that needs no login: on_joined() is next.
+    void begin_as(std::string database, std::string user) { login_->begin_as(std::move(database), std::move(user)); }
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
+    void on_secret(const secret_answer &answer, effects &fx) { login_->on_secret(answer, fx); }
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);
     void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);

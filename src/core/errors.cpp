@@ -50,6 +50,8 @@ constexpr std::array table{
     row{refusal::sasl_failed, fatal, "28P01", "SASL authentication failed", "", ""},
     row{refusal::sasl_mechanism, fatal, "08P01", "client selected an invalid SASL authentication mechanism", "", ""},
     row{refusal::trust_failed, fatal, "28000", "\"trust\" authentication failed", "", ""},
+    row{refusal::auth_query_failed, fatal, "57P03", "the user could not be looked up",
+        "auth_query failed or was not answered in time.", "The log of the pooler says why."},
     row{refusal::empty_password, fatal, "28P01", "empty password returned by client", "", ""},
     row{refusal::password_too_long, fatal, "08P01", "password too long", "", ""},
     row{refusal::no_forced_user, fatal, "28000", "bouncer config error",

@@ -31,6 +31,7 @@ enum class refusal : std::uint8_t {
     sasl_failed,
     sasl_mechanism,
     trust_failed,
+    auth_query_failed,
     empty_password,
     password_too_long,
     no_forced_user,

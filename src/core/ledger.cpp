@@ -51,17 +51,18 @@ refusal ledger::check_client_limits(const client_seat &seat) const {
 }
 
 ledger::joined ledger::join(client_seat &seat, const std::string &database, const std::string &user,
-                            const std::optional<auth::scram_keys> &keys, time_point now, orders &out) {
+                            const shared_credential &found, const std::optional<auth::scram_keys> &keys, time_point now,
+                            orders &out) {
     if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
     const auto *entry = settings_->find_database(database);
     if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
     if (settings_->global.auth_type == config::auth_type::any && !entry->user)
         return {refusal::no_forced_user, {}, {}, {}};
-    if (keys) {
+    if (keys && !found) {
         const auto credential = settings_->credentials.find(user);
         if (credential != settings_->credentials.end()) pass_through_[user] = {credential->second.text, *keys};
     }
-    seat.route = route_of(*entry, database, user);
+    seat.route = route_of(*entry, {database, user, seat.looks_up});
     if (seat.replicates) seat.route = own_route(*seat.route, *seat.replicates);
     const auto count = [](auto &all, const std::string &name) {
         auto &it = all[name];
@@ -70,15 +71,18 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     };
     seat.database = count(databases_, database);
     seat.user = count(users_, user);
-    if (const auto why = check_client_limits(seat); why != refusal::none) {
+    const auto why = seat.looks_up ? refusal::none : check_client_limits(seat);
+    if (why != refusal::none || seat.looks_up) {
         seat.database = nullptr;
         seat.user = nullptr;
-        return {why, {}, {}, {}};
+        if (why != refusal::none) return {why, {}, {}, {}};
+    } else {
+        ++seat.database->clients;
+        ++seat.user->clients;
     }
-    ++seat.database->clients;
-    ++seat.user->clients;
     seat.at = pools_[seat.route->pool].get();
     auto &pool = *seat.at;
+    if (found && pool.settings->user == user && !pool.settings->forced_user) learn(pool, found, keys);
     ++pool.clients;
     seat.waiting_since = now;
     if (seat.replicates) {
@@ -95,6 +99,19 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     pool.joining.push_back(seat);
     serve(pool, now, out);
     return {refusal::none, {}, {}, seat.route};
+}
+
+/// What the latest login has shown of a user that auth_file lacks. Another secret than before: what its servers said
+/// of the old one counts no more.
+void ledger::learn(pool_entry &pool, const shared_credential &found, const std::optional<auth::scram_keys> &keys) {
+    const bool same = pool.found && pool.found->text.equals(found->text);
+    if (!same) {
+        pool.found_keys.reset();
+        pool.derived.reset();
+        pool.failing = false;
+    }
+    pool.found = found;
+    if (keys) pool.found_keys = keys;
 }
 
 /// PostgreSQL tells of a promotion with its answer to a query, and clients that look for a primary ask none of a

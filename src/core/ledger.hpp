@@ -44,12 +44,24 @@ struct client_seat : boost::intrusive::list_base_hook<> {
     cancel_key key;
     /// Of a replication client, from before join(): its server is opened for it, and is its own.
     std::shared_ptr<const replication_start> replicates;
+    /// One of the pooler's own, for auth_query: from before join(). Its pool is no client's, and no limit on clients
+    /// counts it.
+    bool looks_up = false;
     std::uint64_t ticket = 0;  ///< order of asking, within the pool
     base::time_point waiting_since;
     server_seat *linked = nullptr;    ///< the server that is ours
     server_seat *promised = nullptr;  ///< the same, while it is on its way from another worker
     bool admitted = false, waiting = false, joining = false;
     bool wants_own = false;  ///< replicates, and its server is not being opened yet
+};
+
+using shared_credential = std::shared_ptr<const auth::credential>;
+
+/// What finds a pool, and a route: names as the client gives them, but the pool's user is a forced one if there is one.
+struct pool_key {
+    std::string database, user;
+    bool looks_up = false;
+    auto operator<=>(const pool_key &) const = default;
 };
 
 using client_queue = boost::intrusive::list<client_seat, boost::intrusive::constant_time_size<false>>;
@@ -114,7 +126,8 @@ public:
         shared_welcome greeting;
         shared_route route;
     };
-    joined join(client_seat &, const std::string &database, const std::string &user,
+    /// `found`: the user's secret, where auth_query found it. `keys`: what a SCRAM login with it gave us.
+    joined join(client_seat &, const std::string &database, const std::string &user, const shared_credential &found,
                 const std::optional<auth::scram_keys> &keys, base::time_point now, orders &);
     /// False: the pid is taken, try another key.
     bool give_key(client_seat &, const cancel_key &);
@@ -167,8 +180,9 @@ public:
     std::string check_ticked(base::time_point now) const;
 
 private:
-    pool_entry &pool_of(const config::database &entry, const std::string &database, const std::string &user);
-    shared_route route_of(const config::database &entry, const std::string &database, const std::string &user);
+    pool_entry &pool_of(const config::database &entry, const pool_key &);
+    shared_route route_of(const config::database &entry, const pool_key &);
+    static void learn(pool_entry &, const shared_credential &found, const std::optional<auth::scram_keys> &keys);
     void configure(pool_entry &, const config::database &entry);
     server_secret secret_of(const pool_entry &, const config::database &entry) const;
     bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);
@@ -221,8 +235,8 @@ private:
     std::unordered_map<base::client_id, std::unique_ptr<client_seat>> clients_;
     std::unordered_map<base::server_id, std::unique_ptr<server_seat>> servers_;
     std::vector<std::unique_ptr<pool_entry>> pools_;
-    std::map<std::pair<std::string, std::string>, pool_entry *> pool_by_name_;
-    std::map<std::pair<std::string, std::string>, shared_route> routes_;
+    std::map<pool_key, pool_entry *> pool_by_name_;
+    std::map<pool_key, shared_route> routes_;
     std::map<std::string, std::unique_ptr<database_count>, std::less<>> databases_;
     std::map<std::string, std::unique_ptr<user_count>, std::less<>> users_;
     std::unordered_map<std::uint32_t, client_seat *> keys_;

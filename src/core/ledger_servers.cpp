@@ -75,8 +75,12 @@ void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owne
     connect->secret = pool.secret;
     connect->from_reserve = pool.settings->pool_size > 0 && pool.total > pool.settings->pool_size;
     connect->secret.derived = pool.derived;
+    if (pool.found && pool.secret.credential.text.empty()) {
+        connect->secret.credential = *pool.found;
+        connect->secret.keys = pool.found_keys;
+    }
     const auto learnt = pass_through_.find(pool.secret.user);
-    if (learnt != pass_through_.end() && learnt->second.stored.equals(pool.secret.credential.text)) {
+    if (learnt != pass_through_.end() && learnt->second.stored.equals(connect->secret.credential.text)) {
         connect->secret.keys = learnt->second.keys;
     }
     connect->host = pool.next_host % pool.settings->hosts.size();
@@ -226,7 +230,9 @@ void ledger::open_failed(server_seat &seat, const login_error &error, time_point
     if (!pool.settings->load_balance) ++pool.next_host;
     if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
     // The server's refusal is the answer; a server that is starting up, or can not be reached, may yet come.
-    if (!error.from_server || error.starting_up() || pool.working()) return;
+    // Nobody should have to wait for auth_query, though: it is not the server that its client asked for.
+    const bool looks_up = !pool.joining.empty() && pool.joining.front().looks_up;
+    if (pool.working() || (!looks_up && (!error.from_server || error.starting_up()))) return;
     const auto shared = std::make_shared<const login_error>(error);
     while (!pool.joining.empty()) {
         auto &client = pool.joining.front();

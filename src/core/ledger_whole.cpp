@@ -27,19 +27,35 @@ void ledger::configure(pool_entry &pool, const config::database &entry) {
     pool.secret = secret_of(pool, entry);
 }
 
-pool_entry &ledger::pool_of(const config::database &entry, const std::string &database, const std::string &user) {
-    const std::pair key(database, entry.user.value_or(user));
+namespace {
+
+/// auth_user logs in as itself, also where the database forces a user on clients.
+config::database for_look_ups(config::database entry) {
+    entry.user.reset();
+    entry.password.reset();
+    entry.min_pool_size = 0;
+    entry.pool_mode = config::pool_mode::transaction;
+    return entry;
+}
+
+}  // namespace
+
+pool_entry &ledger::pool_of(const config::database &configured, const pool_key &asked) {
+    auto key = asked;
+    if (!asked.looks_up && configured.user) key.user = *configured.user;
     if (const auto it = pool_by_name_.find(key); it != pool_by_name_.end()) return *it->second;
+    const auto own = asked.looks_up ? for_look_ups(configured) : config::database();
+    const auto &entry = asked.looks_up ? own : configured;
     auto fresh = std::make_unique<pool_entry>();
     fresh->index = static_cast<pool_index>(pools_.size());
     fresh->settings =
-        std::make_shared<const config::pool_settings>(config::resolve_pool(*settings_, entry, database, key.second));
+        std::make_shared<const config::pool_settings>(config::resolve_pool(*settings_, entry, key.database, key.user));
     fresh->idle.resize(workers_);
     fresh->waiting.resize(workers_);
-    auto &count = databases_[database];
+    auto &count = databases_[key.database];
     if (!count) count = std::make_unique<database_count>();
     fresh->database = count.get();
-    auto &users = users_[key.second];
+    auto &users = users_[key.user];
     if (!users) users = std::make_unique<user_count>();
     fresh->user = users.get();
     configure(*fresh, entry);
@@ -49,16 +65,16 @@ pool_entry &ledger::pool_of(const config::database &entry, const std::string &da
     return it;
 }
 
-shared_route ledger::route_of(const config::database &entry, const std::string &database, const std::string &user) {
-    auto &known = routes_[{database, user}];
+shared_route ledger::route_of(const config::database &entry, const pool_key &key) {
+    auto &known = routes_[key];
     if (known) return known;
-    auto &pool = pool_of(entry, database, user);
+    auto &pool = pool_of(entry, key);
     auto fresh = std::make_shared<route>();
     fresh->pool = pool.index;
-    fresh->database = database;
-    fresh->user = user;
+    fresh->database = key.database;
+    fresh->user = key.user;
     fresh->settings = pool.settings;
-    fresh->limits = config::resolve_client(*settings_, entry, user);
+    fresh->limits = config::resolve_client(*settings_, entry, key.user);
     fresh->query_wait_notify = settings_->global.query_wait_notify;
     fresh->client_login_timeout = settings_->global.client_login_timeout;
     fresh->max_packet_size = settings_->global.max_packet_size;
@@ -93,13 +109,15 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
     settings_ = std::move(fresh);
     routes_.clear();
     for (const auto &[key, pool] : pool_by_name_) {
-        const auto *entry = settings_->find_database(key.first);
+        const auto *entry = settings_->find_database(key.database);
+        const auto adapted = entry != nullptr && key.looks_up ? for_look_ups(*entry) : config::database();
+        if (entry != nullptr && key.looks_up) entry = &adapted;
         // A forced user that came, went or changed makes this pool nobody's; clients that are in it keep it.
         pool->removed = entry == nullptr;
         bool renew = pool->removed;
         if (entry != nullptr) {
             auto next = std::make_shared<const config::pool_settings>(
-                config::resolve_pool(*settings_, *entry, key.first, key.second));
+                config::resolve_pool(*settings_, *entry, key.database, key.user));
             const auto secret_before = pool->secret;
             renew = !next->same_connection(*pool->settings);
             pool->settings = std::move(next);
@@ -135,7 +153,8 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
                            .refused = refusal::database_removed});
             continue;
         }
-        auto next = std::make_shared<route>(*route_of(*entry, seat->route->database, seat->route->user));
+        auto next =
+            std::make_shared<route>(*route_of(*entry, {seat->route->database, seat->route->user, seat->looks_up}));
         next->pool = seat->at->index;  // for life: its servers know the client's parameters
         next->settings = seat->at->settings;
         seat->route = seat->replicates ? own_route(*next, *seat->replicates) : std::move(next);
@@ -147,7 +166,7 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
 /// A pool of a forced user keeps min_pool_size from the start, without waiting for its first client.
 void ledger::make_forced_pools() {
     for (const auto &[name, entry] : settings_->databases) {
-        if (entry.user) pool_of(entry, name, *entry.user);
+        if (entry.user) pool_of(entry, {name, *entry.user});
     }
 }
 

@@ -37,8 +37,10 @@ struct user_count {
 struct pool_entry {
     pool_index index = 0;
     std::shared_ptr<const config::pool_settings> settings;
-    server_secret secret;  ///< without the keys that clients bring
-    bool removed = false;  ///< its database is not configured any more
+    server_secret secret;                        ///< without the keys that clients bring
+    shared_credential found;                     ///< the secret, of a user that auth_file lacks: the latest
+    std::optional<auth::scram_keys> found_keys;  ///< that go with it
+    bool removed = false;                        ///< its database is not configured any more
     database_count *database = nullptr;
     user_count *user = nullptr;
 

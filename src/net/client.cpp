@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "net/log.hpp"
+#include "net/secret_lookup.hpp"
 #include "net/server.hpp"
 
 namespace pgsluice::net {
@@ -68,6 +69,19 @@ void client::start() {
     apply_socket_options(out_.fd(), tcp_, worker_.global());
     arm();
     watch();
+}
+
+void client::start_as(std::string database, std::string user) {
+    peer_ = "auth_query";
+    seat_->looks_up = true;
+    session_.begin_as(std::move(database), std::move(user));
+    {
+        worker::effects_lease effects(worker_);
+        join(*effects);
+        if (!deliver(*effects)) return;
+        if (effects->client == core::client_next::close) return close_after(*effects);
+    }
+    start();
 }
 
 // ---- reading ----
@@ -158,6 +172,9 @@ bool client::step(core::effects &effects) {
             return true;
         case core::client_next::admit:
             return admit(effects);
+        case core::client_next::look_up:
+            look_up();
+            return false;
         case core::client_next::join:
             return join(effects);
         case core::client_next::want:
@@ -172,20 +189,39 @@ bool client::admit(core::effects &effects) {
         worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
     effects.client = core::client_next::none;
     why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
-    if (effects.client == core::client_next::join) return join(effects);
-    return effects.client == core::client_next::none;
+    return effects.client == core::client_next::none || step(effects);
+}
+
+void client::look_up() {
+    auto &here = worker_;
+    here.all().lookups->find(session_.login()->question(), [&here, id = id_](const core::secret_answer &answer) {
+        here.post([&here, id, answer] { here.secret_for(id, answer); });
+    });
+}
+
+void client::on_secret(const core::secret_answer &answer) {
+    if (gone_ || session_.state() != core::client_state::login) return;
+    {
+        worker::effects_lease effects(worker_);
+        session_.on_secret(answer, *effects);
+        if (effects->client == core::client_next::join) join(*effects);
+        if (!deliver(*effects)) return;
+        if (effects->client == core::client_next::close) return close_after(*effects);
+    }
+    arm();
+    pump();
 }
 
 bool client::join(core::effects &effects) {
     const auto &login = *session_.login();
-    if (worker_.global().log_connections) {
+    if (worker_.global().log_connections && !seat_->looks_up) {
         const auto kind = login.replicates() ? login.replicates()->kind : core::replication::none;
         log::info("{} login attempt: db={} user={} tls=no replication={}", name(), login.database(), login.user(),
                   core::to_string(kind));
     }
     seat_->replicates = login.replicates();
     const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
-        return ledger.join(*seat_, login.database(), login.user(), login.keys(), worker_.now(), orders);
+        return ledger.join(*seat_, login.database(), login.user(), login.found(), login.keys(), worker_.now(), orders);
     });
     effects.client = core::client_next::none;
     if (outcome.why != core::refusal::none) {
@@ -373,7 +409,7 @@ void client::close_after(const core::effects &effects) {
 void client::close(std::string_view why, bool linger_for_peer, core::parting how) {
     if (gone_) return;
     gone_ = true;
-    if (worker_.global().log_disconnections) {
+    if (worker_.global().log_disconnections && !seat_->looks_up) {
         log::info("{} closing because: {} (age={}s)", name(), why,
                   std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
     }

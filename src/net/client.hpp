@@ -20,6 +20,9 @@ public:
     client(worker &, stream, bool tcp);
 
     void start();
+    /// One of the pooler's own, for auth_query: logged in from the start.
+    void start_as(std::string database, std::string user);
+    void on_secret(const core::secret_answer &);
     /// Gives the machine the bytes it has not taken yet; after whatever it waited for has happened.
     void pump();
     /// A server is this client's now, on this worker.
@@ -59,6 +62,7 @@ private:
     /// Does what the machine asked for before anything is sent; true when it may go on with its bytes.
     bool step(core::effects &);
     bool admit(core::effects &);
+    void look_up();
     bool join(core::effects &);
     bool want(core::effects &);
     void greet(const core::welcome &, core::effects &);

@@ -67,6 +67,8 @@ void process::accept(int fd, bool tcp) {
 int process::run() {
     const auto count = worker_count(settings_->global);
     shared_ = std::make_unique<shared>(context_, settings_, count);
+    lookups_ = std::make_unique<secret_lookups>(*shared_);
+    shared_->lookups = lookups_.get();
     core::environment env;
     env.settings = settings_;
     env.mock_key = salt_key_;

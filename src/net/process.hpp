@@ -9,6 +9,7 @@
 
 #include "config/load.hpp"
 #include "net/listener.hpp"
+#include "net/secret_lookup.hpp"
 #include "net/worker.hpp"
 
 namespace pgsluice::net {
@@ -53,6 +54,7 @@ private:
     timer ticker_{context_};
     std::vector<std::unique_ptr<listener>> listeners_;
     std::unique_ptr<shared> shared_;
+    std::unique_ptr<secret_lookups> lookups_;
     phase phase_ = phase::running;
     std::size_t next_worker_ = 0;
 };

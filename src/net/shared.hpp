@@ -11,6 +11,7 @@
 
 namespace pgsluice::net {
 
+class secret_lookups;
 class worker;
 
 struct shared {
@@ -19,6 +20,9 @@ struct shared {
 
     /// The control thread's loop: what waits for rare things (names, connections being made) waits there.
     asio::io_context &control;
+
+    /// Of users that auth_file lacks; the process's.
+    secret_lookups *lookups = nullptr;
 
     /// Held for the few steps of one call to the ledger, never across input or output.
     std::mutex mutex;

@@ -59,6 +59,15 @@ void worker::adopt(int fd, bool tcp) {
     });
 }
 
+void worker::adopt_own(int fd, const std::string &database, const std::string &user) {
+    load_.fetch_add(1, std::memory_order_relaxed);
+    post([this, socket = std::make_shared<stream>(fd), database, user] {
+        const boost::intrusive_ptr it(new client(*this, std::move(*socket), false));
+        add(it);
+        it->start_as(database, user);
+    });
+}
+
 void worker::add(boost::intrusive_ptr<client> it) {
     clients_.emplace(it->id(), std::move(it));
 }
@@ -104,6 +113,13 @@ void worker::dialled_to(base::server_id id, dialled result) {
     const auto found = servers_.find(id);
     if (found != servers_.end()) return found->second->on_dialled(std::move(result));
     stream nobody(result.fd);
+}
+
+void worker::secret_for(base::client_id id, const core::secret_answer &answer) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_secret(answer);
 }
 
 void worker::use_settings(std::shared_ptr<const config::settings> settings) {

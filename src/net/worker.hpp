@@ -51,6 +51,8 @@ public:
     void order(core::order);
     /// A connection that the listener accepted.
     void adopt(int fd, bool tcp);
+    /// One end of a connection of the pooler's own, for auth_query: it is `user` without being asked to prove it.
+    void adopt_own(int fd, const std::string &database, const std::string &user);
     std::size_t load() const { return load_.load(std::memory_order_relaxed); }
 
     // ---- this worker's thread ----
@@ -76,6 +78,8 @@ public:
     void receive(moving_server);
     /// The connection that one of our servers waits for, made or failed; nobody's if that server has gone.
     void dialled_to(base::server_id, dialled);
+    /// What auth_query has found for one of our clients; nobody's if that client has gone.
+    void secret_for(base::client_id, const core::secret_answer &);
     void use_settings(std::shared_ptr<const config::settings>);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
     void cancel(base::client_id, std::function<void()> done);

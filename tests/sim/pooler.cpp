@@ -99,7 +99,7 @@ bool client_driver::join(core::effects &fx) {
     const auto &login = *session_.login();
     seat_->replicates = login.replicates();
     const auto outcome = pooler_.with_ledger([&](core::ledger &ledger, core::orders &orders) {
-        return ledger.join(*seat_, login.database(), login.user(), login.keys(), pooler_.now, orders);
+        return ledger.join(*seat_, login.database(), login.user(), login.found(), login.keys(), pooler_.now, orders);
     });
     fx.client = client_next::none;
     if (outcome.why != core::refusal::none) {

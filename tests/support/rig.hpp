@@ -289,6 +289,8 @@ private:
                 client_->on_admitted(fx_);
                 collect();
                 return fx_.client == core::client_next::none || step();
+            case core::client_next::look_up:
+                return false;  // on_secret() is the test's to call
             case core::client_next::join:
                 client_->on_joined(world_.route(client_->user(), client_->login()->replicates()), world_.now);
                 if (hold_welcome) return false;

@@ -42,6 +42,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::sasl_failed, {"FATAL", "28P01", "SASL authentication failed"}},
         {refusal::sasl_mechanism, {"FATAL", "08P01", "client selected an invalid SASL authentication mechanism"}},
         {refusal::trust_failed, {"FATAL", "28000", "\"trust\" authentication failed"}},
+        {refusal::auth_query_failed, {"FATAL", "57P03", "the user could not be looked up"}},
         {refusal::empty_password, {"FATAL", "28P01", "empty password returned by client"}},
         {refusal::password_too_long, {"FATAL", "08P01", "password too long"}},
         {refusal::no_forced_user, {"FATAL", "28000", "bouncer config error"}},

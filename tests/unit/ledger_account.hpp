@@ -55,7 +55,7 @@ public:
         return seat;
     }
     ledger::joined join(client_seat *seat, const std::string &database = "db", const std::string &user = "u") {
-        auto result = it->join(*seat, database, user, {}, now, out);
+        auto result = it->join(*seat, database, user, nullptr, {}, now, out);
         checked();
         return result;
     }

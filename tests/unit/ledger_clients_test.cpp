@@ -287,7 +287,7 @@ TEST(ledger_keys, a_clients_keys_open_servers_for_the_same_secret_only) {
     auto *const seat = a.connect();
     auth::scram_keys keys;
     keys.client_key[0] = 7;
-    a.it->join(*seat, "db", "u", keys, a.now, a.out);
+    a.it->join(*seat, "db", "u", nullptr, keys, a.now, a.out);
     const auto open = a.take(order::kind::open);
     ASSERT_EQ(open.size(), 1U);
     ASSERT_TRUE(open[0].connect->secret.keys);

@@ -48,7 +48,7 @@ struct account {
             seat->replicates = std::make_shared<const replication_start>(
                 replication_start{kind, {{"options", "-e"}, {"Application_Name", "mine"}}});
         }
-        EXPECT_EQ(it->join(*seat, "db", "u", {}, now, out).why, refusal::none);
+        EXPECT_EQ(it->join(*seat, "db", "u", nullptr, {}, now, out).why, refusal::none);
         checked();
         return seat;
     }

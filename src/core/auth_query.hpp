@@ -1,0 +1,65 @@
+// Who looks up a user's secret, and the conversation that does it: auth_query, with the user's name as a bind
+// parameter. Bytes in, bytes out; the connection it talks over is an ordinary one of the pooler's own, in a pool that
+// no client shares. Source: PgBouncer documentation, auth_query; PostgreSQL manual, "Extended Query".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "auth/userlist.hpp"
+#include "config/settings.hpp"
+
+namespace pgsluice::core {
+
+/// Whose secret, and where it is to be found.
+struct secret_question {
+    std::string database;   ///< entry of [databases] whose server is asked
+    std::string auth_user;  ///< who asks
+    std::string query;
+    std::string user;             ///< who is asked about
+    int scram_iterations = 4096;  ///< for the verifier of a secret that is stored as it is
+    auto operator<=>(const secret_question &) const = default;
+};
+/// The question for a client that auth_file does not know; nothing where none is to be asked.
+std::optional<secret_question> question_for(const config::settings &, const std::string &database,
+                                            const std::string &user);
+
+struct secret_answer {
+    enum class kind : std::uint8_t { found, unknown, failed };
+    kind what = kind::failed;
+    /// Found: never null. A NULL secret is an empty one, which no password matches.
+    std::shared_ptr<auth::credential> credential{};
+    std::string problem{};  ///< failed: why, for the log
+};
+
+/// One question over one connection, from the pooler's welcome on. Belongs to one thread.
+class auth_query {
+public:
+    /// A longer answer is no secret.
+    static constexpr std::size_t message_max_bytes = 128 * 1024;
+
+    explicit auth_query(secret_question what) : what_(std::move(what)) {}
+    /// Takes what the pooler says; what is to be sent is appended to `out`. Returns the bytes taken.
+    std::size_t on_bytes(std::string_view bytes, std::string &out);
+    /// The connection has ended, or the time.
+    void on_end(std::string_view why) { fail(why); }
+    bool done() const { return answer_.has_value(); }
+    /// When done().
+    const secret_answer &answer() const { return *answer_; }
+
+private:
+    void ask(std::string &out) const;
+    void on_row_description(std::string_view body);
+    void on_row(std::string_view body);
+    void fail(std::string_view why);
+
+    secret_question what_;
+    std::optional<secret_answer> answer_;
+    std::shared_ptr<auth::credential> found_;
+    bool asked_ = false;
+};
+
+}  // namespace pgsluice::core
