@@ -54,6 +54,7 @@ struct global_settings {
     // Pools.
     config::pool_mode pool_mode = config::pool_mode::session;
     int max_client_conn = 100;
+    int max_unauthenticated_conn = 1000;
     int default_pool_size = 20;
     int min_pool_size = 0;
     int reserve_pool_size = 0;

@@ -40,6 +40,8 @@ constexpr std::array table = std::to_array<setting>({
      "When a server goes back to its pool: client gone, transaction over or statement over.", ""},
     {group::pools, "max_client_conn", &values::max_client_conn, "100", 1, int_max, reloads, "connections",
      "Clients at once, in all.", "0 is refused."},
+    {group::pools, "max_unauthenticated_conn", &values::max_unauthenticated_conn, "1000", 0, int_max, reloads,
+     "connections", "Connections at once that have not logged in; the oldest goes. 0: no limit.", "Not in PgBouncer."},
     {group::pools, "default_pool_size", &values::default_pool_size, "20", 0, int_max, reloads, "connections",
      "Servers of one pool (database and user). 0: no limit.", ""},
     {group::pools, "min_pool_size", &values::min_pool_size, "0", 0, int_max, reloads, "connections",

@@ -60,6 +60,8 @@ constexpr std::array table{
         "[databases] has neither this name nor the wildcard *.", "Add the database to [databases] and reload."},
     row{refusal::database_removed, fatal, "57P01", "database removed",
         "A reload took this database out of [databases].", ""},
+    row{refusal::too_many_logins, fatal, "53300", "too many connections that have not logged in",
+        "A newer one has taken the place of this one (max_unauthenticated_conn).", "Log in sooner."},
     row{refusal::too_many_clients, fatal, "53300", "no more connections allowed (max_client_conn)",
         "As many clients as max_client_conn allows are connected.", "Raise max_client_conn, or close idle clients."},
     row{refusal::too_many_database_clients, fatal, "53300", "client connections exceeded (max_db_client_connections)",

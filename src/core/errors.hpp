@@ -37,6 +37,7 @@ enum class refusal : std::uint8_t {
     no_forced_user,
     no_such_database,  ///< argument: its name
     database_removed,
+    too_many_logins,
     too_many_clients,
     too_many_database_clients,
     too_many_user_clients,

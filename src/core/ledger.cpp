@@ -16,7 +16,8 @@ ledger::ledger(std::shared_ptr<const config::settings> settings, std::uint32_t w
 }
 
 ledger::~ledger() {
-    // Seats unhook themselves; the lists in the pools must outlive them.
+    // Seats unhook themselves; the lists they are in must outlive them.
+    unauthenticated_.clear();
     for (auto &it : pools_) {
         it->joining.clear();
         it->owners.clear();
@@ -24,14 +25,31 @@ ledger::~ledger() {
     }
 }
 
-client_seat *ledger::connected(base::worker_index worker, void *owner) {
+client_seat *ledger::connected(base::worker_index worker, void *owner, orders &out) {
     auto seat = std::make_unique<client_seat>();
     seat->id = {++last_id_};
     seat->worker = worker;
     seat->owner = owner;
     auto *const it = seat.get();
     clients_.emplace(it->id, std::move(seat));
+    unauthenticated_.push_back(*it);
+    const auto limit = static_cast<std::size_t>(settings_->global.max_unauthenticated_conn);
+    if (++unauthenticated_count_ > limit && limit > 0) {
+        auto &oldest = unauthenticated_.front();
+        cease_to_log_in(oldest);
+        out.push_back({.what = order::kind::refuse,
+                       .worker = oldest.worker,
+                       .client = oldest.id,
+                       .refused = refusal::too_many_logins});
+    }
     return it;
+}
+
+/// It has logged in, or its place is another's.
+void ledger::cease_to_log_in(client_seat &seat) {
+    if (seat.at != nullptr || !seat.is_linked()) return;
+    unauthenticated_.erase(unauthenticated_.iterator_to(seat));
+    --unauthenticated_count_;
 }
 
 refusal ledger::admit(client_seat &seat) {
@@ -53,6 +71,7 @@ refusal ledger::check_client_limits(const client_seat &seat) const {
 ledger::joined ledger::join(client_seat &seat, const std::string &database, const std::string &user,
                             const shared_credential &found, const std::optional<auth::scram_keys> &keys, time_point now,
                             orders &out) {
+    cease_to_log_in(seat);
     if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
     const auto *entry = settings_->find_database(database);
     if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
@@ -159,6 +178,7 @@ std::optional<ledger::owner_of_key> ledger::find_key(const cancel_key &shown) co
 }
 
 void ledger::leave(client_seat &seat, orders &out) {
+    cease_to_log_in(seat);
     if (seat.at != nullptr) {
         if (seat.waiting) dequeue(seat);
         if (seat.wants_own) cease_to_want_own(seat);

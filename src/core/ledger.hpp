@@ -115,7 +115,8 @@ public:
 
     // ---- clients ----
 
-    client_seat *connected(base::worker_index worker, void *owner);
+    /// Of too many that have not logged in (max_unauthenticated_conn) the oldest goes.
+    client_seat *connected(base::worker_index worker, void *owner, orders &);
     /// A place under max_client_conn.
     refusal admit(client_seat &);
     /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked. A
@@ -208,6 +209,7 @@ private:
     static void enqueue(pool_entry &, client_seat &);
     static void insert(client_queue &, client_seat &);
     void dequeue(client_seat &);
+    void cease_to_log_in(client_seat &);
     client_seat *first_waiter(const pool_entry &) const;
     client_seat *next_waiter(const pool_entry &, base::worker_index worker) const;
     server_seat *pick_idle(const pool_entry &, base::worker_index worker, base::time_point now) const;
@@ -231,9 +233,11 @@ private:
     std::uint32_t workers_;
     std::uint64_t last_id_ = 0;
     std::size_t admitted_ = 0;
+    std::size_t unauthenticated_count_ = 0;
     bool paused_ = false, shutting_down_ = false, refuse_waiters_ = false;
     std::unordered_map<base::client_id, std::unique_ptr<client_seat>> clients_;
     std::unordered_map<base::server_id, std::unique_ptr<server_seat>> servers_;
+    client_queue unauthenticated_;  ///< from connected() to join(), the oldest first
     std::vector<std::unique_ptr<pool_entry>> pools_;
     std::map<pool_key, pool_entry *> pool_by_name_;
     std::map<pool_key, shared_route> routes_;

@@ -52,7 +52,7 @@ client::client(worker &owner, stream socket, bool tcp)
     : worker_(owner),
       out_(std::move(socket)),
       seat_(owner.all().with_ledger(
-          [&](core::ledger &ledger, core::orders &) { return ledger.connected(owner.index(), this); })),
+          [&](core::ledger &ledger, core::orders &orders) { return ledger.connected(owner.index(), this, orders); })),
       id_(seat_->id),
       session_(id_, owner.env(), owner.now()),
       since_(owner.now()),

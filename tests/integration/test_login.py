@@ -496,3 +496,19 @@ def test_error_fields_of_the_pooler(make_pooler):
     assert set(fields) >= {"S", "V", "C", "M", "D", "H"}
     with pytest.raises(Gone):
         wire.until("Z")
+
+
+# ---- those that do not log in ----
+
+def test_the_oldest_that_has_not_logged_in_makes_room(make_pooler):
+    pooler = make_pooler({"max_unauthenticated_conn": 20, "max_client_conn": 10, "tcp_defer_accept": 0,
+                          "worker_threads": 1})  # so that they come in their order
+    silent = [pooler.socket(timeout=5) for _ in range(60)]
+    with pooler.connect() as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+        fields = fields_of(silent[0].read().body)
+        assert (fields["C"], "max_unauthenticated_conn" in fields["D"]) == ("53300", True)
+        assert silent[0].read() is None
+        silent[-1].socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            silent[-1].fill()

@@ -29,7 +29,8 @@ client_driver::client_driver(pooler &owner, base::worker_index worker, int numbe
       pooler_(owner),
       worker_(worker),
       out_(link),
-      seat_(owner.with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.connected(worker, this); })),
+      seat_(owner.with_ledger(
+          [&](core::ledger &ledger, core::orders &orders) { return ledger.connected(worker, this, orders); })),
       session_(seat_->id, owner.env, owner.now) {}
 
 void client_driver::read(std::size_t most) {

@@ -363,7 +363,8 @@ void simulation::settle() {
     // Every place is free again.
     const auto most = none->global.max_client_conn;
     for (int i = 0; i <= most && pooler_->fault.empty(); ++i) {
-        const auto why = pooler_->ledger.admit(*pooler_->ledger.connected(0, nullptr));
+        core::orders ignored;
+        const auto why = pooler_->ledger.admit(*pooler_->ledger.connected(0, nullptr, ignored));
         if ((why == core::refusal::none) != (i < most)) pooler_->fault = "places under max_client_conn were lost";
     }
 }

@@ -48,6 +48,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::no_forced_user, {"FATAL", "28000", "bouncer config error"}},
         {refusal::no_such_database, {"FATAL", "3D000", "no such database: X"}},
         {refusal::database_removed, {"FATAL", "57P01", "database removed"}},
+        {refusal::too_many_logins, {"FATAL", "53300", "too many connections that have not logged in"}},
         {refusal::too_many_clients, {"FATAL", "53300", "no more connections allowed (max_client_conn)"}},
         {refusal::too_many_database_clients,
          {"FATAL", "53300", "client connections exceeded (max_db_client_connections)"}},
@@ -120,6 +121,7 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
         refusal which;
         std::string_view setting;
     } table[] = {
+        {refusal::too_many_logins, "max_unauthenticated_conn"},
         {refusal::too_many_clients, "max_client_conn"},
         {refusal::too_many_database_clients, "max_db_client_connections"},
         {refusal::too_many_user_clients, "max_user_client_connections"},

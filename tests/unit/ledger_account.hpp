@@ -50,7 +50,7 @@ public:
     // ---- clients ----
 
     client_seat *connect(base::worker_index worker = 0) {
-        auto *const seat = it->connected(worker, nullptr);
+        auto *const seat = it->connected(worker, nullptr, out);
         EXPECT_EQ(it->admit(*seat), refusal::none);
         return seat;
     }

@@ -18,12 +18,33 @@ TEST(ledger_clients, max_client_conn) {
     a.open_book();
     std::vector<client_seat *> in;
     for (int i = 0; i < 3; ++i) in.push_back(a.connect());
-    auto *const fourth = a.it->connected(0, nullptr);
+    auto *const fourth = a.it->connected(0, nullptr, a.out);
     EXPECT_EQ(a.it->admit(*fourth), refusal::too_many_clients);
     a.leave(fourth);
     a.leave(in[0]);
-    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr)), refusal::none);
-    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr)), refusal::too_many_clients);
+    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out)), refusal::none);
+    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out)), refusal::too_many_clients);
+}
+
+TEST(ledger_clients, of_too_many_that_have_not_logged_in_the_oldest_goes) {
+    account a;
+    a.settings->global.max_unauthenticated_conn = 2;
+    a.open_book();
+    auto *const first = a.connect();
+    auto *const second = a.connect();
+    EXPECT_TRUE(a.take(order::kind::refuse).empty());
+    a.join(first);
+    auto *const third = a.connect();
+    EXPECT_TRUE(a.take(order::kind::refuse).empty()) << "one of the three is in";
+    a.connect();
+    const auto refused = a.take(order::kind::refuse);
+    ASSERT_EQ(refused.size(), 1U);
+    EXPECT_EQ(refused[0].client, second->id);
+    EXPECT_EQ(refused[0].refused, refusal::too_many_logins);
+    a.leave(second);
+    a.leave(third);
+    a.connect();
+    EXPECT_TRUE(a.take(order::kind::refuse).empty());
 }
 
 TEST(ledger_clients, limits_by_database_and_by_user) {

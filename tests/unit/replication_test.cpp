@@ -42,7 +42,7 @@ struct account {
     void checked() const { EXPECT_EQ(it->check(), ""); }
 
     client_seat *join(replication kind, base::worker_index worker = 0) {
-        auto *const seat = it->connected(worker, nullptr);
+        auto *const seat = it->connected(worker, nullptr, out);
         EXPECT_EQ(it->admit(*seat), refusal::none);
         if (kind != replication::none) {
             seat->replicates = std::make_shared<const replication_start>(
