@@ -103,6 +103,13 @@ bool host_name_matches(std::string_view of_rule, std::string_view of_client) {
     return base::equal_nocase(of_rule, of_client);
 }
 
+hba_rules::hba_rules(std::vector<hba_rule> rules) : rules_(std::move(rules)) {
+    using kind = hba_rule::address_kind;
+    asks_interfaces_ = std::any_of(rules_.begin(), rules_.end(), [](const hba_rule &it) {
+        return it.address == kind::samehost || it.address == kind::samenet;
+    });
+}
+
 hba_answer hba_rules::match(const hba_client &client) const {
     for (const auto &rule : rules_) {
         if (!connection_matches(rule, client)) continue;

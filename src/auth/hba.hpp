@@ -18,7 +18,7 @@
 namespace pgsluice::auth {
 
 enum class hba_connection : std::uint8_t { local, host, hostssl, hostnossl, hostgssenc };
-enum class hba_method : std::uint8_t { trust, reject, md5, password, scram_sha_256, peer, cert, ldap, pam };
+enum class hba_method : std::uint8_t { trust, reject, md5, password, scram, peer, cert, ldap, pam };
 const char *to_string(hba_method);  ///< as the file writes it
 
 /// What clientcert= asks for beside the method.
@@ -76,14 +76,17 @@ struct hba_answer {
 class hba_rules {
 public:
     hba_rules() = default;
-    explicit hba_rules(std::vector<hba_rule> rules) : rules_(std::move(rules)) {}
+    explicit hba_rules(std::vector<hba_rule> rules);
 
     /// The first rule that fits decides.
     hba_answer match(const hba_client &) const;
+    /// True when a rule may want hba_client::interfaces.
+    bool asks_interfaces() const { return asks_interfaces_; }
     const std::vector<hba_rule> &all() const { return rules_; }
 
 private:
     std::vector<hba_rule> rules_;
+    bool asks_interfaces_ = false;
 };
 
 struct hba_file {

@@ -35,7 +35,7 @@ constexpr std::array methods{
     method_name{"reject", hba_method::reject},
     method_name{"md5", hba_method::md5},
     method_name{"password", hba_method::password},
-    method_name{"scram-sha-256", hba_method::scram_sha_256},
+    method_name{"scram-sha-256", hba_method::scram},
     method_name{"peer", hba_method::peer},
     method_name{"cert", hba_method::cert},
     method_name{"ldap", hba_method::ldap},

@@ -12,6 +12,7 @@
 
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
+#include "core/client_authentication.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -37,6 +38,7 @@ struct environment {
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
     known_starts *starts = nullptr;         ///< the worker's own
+    host_facts *host = nullptr;             ///< the worker's own; null in tests that need none
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
 
@@ -48,12 +50,15 @@ struct shown_key {
 
 class client_login {
 public:
-    explicit client_login(const environment &env) : env_(env) {}
+    explicit client_login(const environment &env, client_facts facts = {}) : env_(env), facts_(std::move(facts)) {}
 
-    /// Returns the bytes taken. Sets fx.client to admit, join, cancel or close when that point is reached.
+    /// Returns the bytes taken. Sets fx.client to admit, join, look_up, cancel or close when that point is
+    /// reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
     /// A place under max_client_conn was given: the authentication begins.
     void on_admitted(effects &);
+    /// The answer to look_up: the name that the client's address has and that has this address; "" when there is none.
+    void on_named(const std::string &host_name, effects &);
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
@@ -71,7 +76,7 @@ public:
     const std::optional<auth::scram_keys> &keys() const { return keys_; }
 
 private:
-    enum class stage : std::uint8_t { startup, admission, cleartext, md5, sasl_first, sasl_final, done };
+    enum class stage : std::uint8_t { startup, admission, naming, cleartext, md5, sasl_first, sasl_final, done };
 
     std::size_t on_startup(std::string_view bytes, effects &);
     void read_startup(const wire::startup_packet &, effects &);
@@ -80,6 +85,8 @@ private:
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
     bool right_cleartext(std::string_view password) const;
+    void authenticate(const std::string *host_name, effects &);
+    void begin_md5(effects &);
     void begin_sasl(effects &);
     void accept(effects &fx) {
         stage_ = stage::done;
@@ -88,6 +95,8 @@ private:
     void refuse(refusal, effects &, std::string_view argument = {});
 
     const environment &env_;
+    client_facts facts_;
+    std::string place_;  ///< the HBA line that decided, for the log
     stage stage_ = stage::startup;
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;

@@ -32,13 +32,14 @@ const char *to_string(client_state);
 
 class client_session {
 public:
-    client_session(base::client_id id, const environment &env, base::time_point now);
+    client_session(base::client_id id, const environment &env, base::time_point now, client_facts facts = {});
 
     // ---- events; each fills `fx`, which the driver has cleared ----
 
     /// Takes what it can of `bytes`, returns how much. The rest is given again after a later event, unchanged.
     std::size_t on_bytes(std::string_view bytes, base::time_point now, effects &fx);
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
+    void on_named(const std::string &host_name, effects &fx);
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);
     void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);

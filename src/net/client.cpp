@@ -1,15 +1,12 @@
 // The client driver: read, run the machine, send, do what it asks for.
 #include "net/client.hpp"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/socket.h>
 
-#include <array>
 #include <cstring>
 
 #include "net/log.hpp"
+#include "net/peer.hpp"
 #include "net/server.hpp"
 
 namespace pgsluice::net {
@@ -23,28 +20,6 @@ constexpr std::size_t ahead_max_bytes = 48 * 1024;
 /// The most bytes a machine may ask to have whole (a password, the names at the head of a message).
 constexpr std::size_t held_max_bytes = 256 * 1024;
 
-std::string peer_text(int fd, bool tcp) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    if (tcp && ::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0) {
-        if (address.ss_family == AF_INET6) {
-            const auto &v6 = reinterpret_cast<const sockaddr_in6 &>(address);
-            ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
-            return fmt::format("[{}]:{}", text.data(), ntohs(v6.sin6_port));
-        }
-        const auto &v4 = reinterpret_cast<const sockaddr_in &>(address);
-        ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
-        return fmt::format("{}:{}", text.data(), ntohs(v4.sin_port));
-    }
-    ucred credentials{};
-    length = sizeof credentials;
-    if (!tcp && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0) {
-        return fmt::format("unix({})", credentials.pid);
-    }
-    return tcp ? "?" : "unix(?)";
-}
-
 }  // namespace
 
 client::client(worker &owner, stream socket, bool tcp)
@@ -53,7 +28,7 @@ client::client(worker &owner, stream socket, bool tcp)
       seat_(owner.all().with_ledger(
           [&](core::ledger &ledger, core::orders &) { return ledger.connected(owner.index(), this); })),
       id_(seat_->id),
-      session_(id_, owner.env(), owner.now()),
+      session_(id_, owner.env(), owner.now(), facts_of(out_.fd(), tcp)),
       since_(owner.now()),
       peer_(peer_text(out_.fd(), tcp)),
       tcp_(tcp) {}
@@ -173,7 +148,28 @@ bool client::admit(core::effects &effects) {
     effects.client = core::client_next::none;
     why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
     if (effects.client == core::client_next::join) return join(effects);
+    if (effects.client == core::client_next::look_up) look_up();
     return effects.client == core::client_next::none;
+}
+
+void client::look_up() {
+    auto &here = worker_;
+    here.all().names.find(facts_of(out_.fd(), tcp_).address, [&here, id = id_](std::optional<std::string> name) {
+        here.post([&here, id, name = std::move(name)] { here.named(id, name); });
+    });
+}
+
+void client::named(const std::optional<std::string> &name) {
+    if (gone_ || session_.state() != core::client_state::login) return;
+    {
+        worker::effects_lease effects(worker_);
+        name ? session_.on_named(*name, *effects) : session_.on_refused(core::refusal::login_rejected, {}, *effects);
+        if (effects->client == core::client_next::join) join(*effects);
+        if (!deliver(*effects)) return;
+        if (effects->client == core::client_next::close) return close_after(*effects);
+    }
+    arm();
+    pump();
 }
 
 bool client::join(core::effects &effects) {

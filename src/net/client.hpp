@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <optional>
 #include <string>
 
 #include "core/client_session.hpp"
@@ -38,6 +39,8 @@ public:
     void refuse(core::refusal, std::string_view argument);
     void refuse_by_server(const core::login_error &);
     void reroute(core::shared_route);
+    /// The answer to look_up(); see name_finder.
+    void named(const std::optional<std::string> &name);
     /// A CancelRequest with our key.
     void cancel(std::function<void()> done);
     void drop(std::string_view why) { close(why, false); }
@@ -59,6 +62,7 @@ private:
     /// Does what the machine asked for before anything is sent; true when it may go on with its bytes.
     bool step(core::effects &);
     bool admit(core::effects &);
+    void look_up();
     bool join(core::effects &);
     bool want(core::effects &);
     void greet(const core::welcome &, core::effects &);

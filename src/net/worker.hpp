@@ -15,6 +15,7 @@
 #include "core/orders.hpp"
 #include "core/statements.hpp"
 #include "net/mailbox.hpp"
+#include "net/peer.hpp"
 #include "net/random.hpp"
 #include "net/ready_set.hpp"
 #include "net/shared.hpp"
@@ -77,6 +78,8 @@ public:
     /// The connection that one of our servers waits for, made or failed; nobody's if that server has gone.
     void dialled_to(base::server_id, dialled);
     void use_settings(std::shared_ptr<const config::settings>);
+    /// The host name that one of our clients waits for; nobody's if it has gone.
+    void named(base::client_id, const std::optional<std::string> &name);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
     void cancel(base::client_id, std::function<void()> done);
     /// Effects for one event, reused: events nest when a released server is granted on.
@@ -108,6 +111,7 @@ private:
     shared &shared_;
     core::environment env_;
     openssl_random random_;
+    system_facts facts_;
     core::statement_store statements_;
     core::known_starts starts_;
     ready_set ready_;
