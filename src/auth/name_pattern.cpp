@@ -13,6 +13,18 @@ answer bad(std::string why) {
     return {boost::system::in_place_error, "regular expression: " + std::move(why)};
 }
 
+constexpr std::size_t pattern_max_bytes = 1000;
+
+/// Above 255, PostgreSQL's largest bound; `bound` is digits and commas.
+bool has_big_number(std::string_view bound) {
+    int value = 0;
+    for (const char c : bound) {
+        value = c == ',' ? 0 : value * 10 + (c - '0');
+        if (value > 255) return true;
+    }
+    return false;
+}
+
 /// What both engines take to mean the same; the rest would silently match other names than it does in PostgreSQL.
 const char *unlike_postgresql(std::string_view text) {
     bool in_brackets = false;
@@ -38,8 +50,9 @@ const char *unlike_postgresql(std::string_view text) {
             ++quantifiers;
             if (c == '{') {
                 const auto end = text.find_first_not_of("0123456789,", i + 1);
-                if (end == i + 1 || text[i + 1] == ',' || end == std::string_view::npos || text[end] != '}')
+                if (end == std::string_view::npos || end == i + 1 || text[i + 1] == ',' || text[end] != '}')
                     return "{ has no bound behind it";
+                if (has_big_number(text.substr(i + 1, end - i - 1))) return "a bound is more than 255";
                 i = end;
             }
             continue;
@@ -73,6 +86,7 @@ struct name_pattern::engine {
 
 boost::system::result<name_pattern, std::string> name_pattern::compile(std::string_view text) {
     if (text.empty()) return bad("it is empty");
+    if (text.size() > pattern_max_bytes) return bad("it is longer than 1000 bytes");
     if (const auto *why = unlike_postgresql(text)) return bad(why);
     try {
         auto made = std::make_shared<engine>();

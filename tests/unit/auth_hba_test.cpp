@@ -396,9 +396,10 @@ TEST(auth_hba, name_patterns) {
     EXPECT_FALSE(fits("^a(?!c)", "ac"));
     EXPECT_FALSE(fits("^a$", "A"));
     for (const auto *const pattern :
-         {"",        "(",       "a)",       "[a",    "a{2",     "a{,2}", "a{x}",   "a{3,2}",  "a**",   "a{2}{3}",
-          "a+*",     "a*??",    "*",        "a\\",   "\\ma",    "\\1",   "(a)\\1", "\\bx",    "\\x41", "[\\d]",
-          "[[.a.]]", "[[=a=]]", "[[:alpha", "(?i)a", "(?<=a)b", "***=a", "a++",    "\xc3\xa9"})
+         {"",        "(",      "a)",   "[a",      "a{2",   "a{",      "a{,2}",   "a{256}",   "a{1,99999999999}",
+          "a{x}",    "a{3,2}", "a**",  "a{2}{3}", "a+*",   "a*??",    "*",       "a\\",      "\\ma",
+          "\\1",     "(a)\\1", "\\bx", "\\x41",   "[\\d]", "[[.a.]]", "[[=a=]]", "[[:alpha", "(?i)a",
+          "(?<=a)b", "***=a",  "a++",  "\xc3\xa9"})
         EXPECT_TRUE(name_pattern::compile(pattern).has_error()) << pattern;
     // What explodes is given up in good time, and is neither a yes nor a no.
     const auto evil = name_pattern::compile("^(a+a+)+$");
