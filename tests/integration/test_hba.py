@@ -24,10 +24,12 @@ if os.environ.get("PGSLUICE_LONG", "0") not in ("", "0"):
     FILES *= 10
 FIRST = "local postgres postgres trust"  # the test's own way in; no client of the test is called so
 
-SCRAM_USERS = ["app", "bob", "all", "sameuser", "+staff", "o'neill", "Ann", "replication", "root", "a b", "x,y", "#z"]
-MD5_USERS = ["md5user", "samerole", "db1"]
+SCRAM_USERS = ["app", "bob", "all", "sameuser", "+staff", "o'neill", "Ann", "replication", "root", "a b", "x,y", "#z", "\\1"]
+MD5_USERS = ["md5user", "samerole", "db1", "md5 two", "md5_three", "db2"]
 USERS = SCRAM_USERS + MD5_USERS
 DATABASES = ["app", "bob", "db1", "db2", "all", "replication", "sameuser", "samerole", "my db", "DB1", "a,b", "@list", "md5user"]
+SOURCES = ["127.0.0.1", "127.0.0.2", "127.1.2.3", "127.1.2.4", "127.255.0.7", "127.9.255.1", "127.128.64.32",
+           "127.85.170.85", "127.170.85.170", "127.254.253.251"]
 
 
 # ---- one client ----
@@ -131,9 +133,13 @@ class Writer:
         dice = self.dice
         if named and dice.random() < 0.4:
             return dice.choice(["localhost", "LocalHost", ".host", "localhos", ".localhost", "localhost.", "host"])
-        v4 = dice.choice(["127.0.0.1", "127.1.2.3", "127.0.0.2", "10.0.0.1", "127.255.0.7", "0.0.0.0", "128.0.0.1"])
+        # A client's own address but for one bit, and a prefix that ends near it.
+        bit = dice.randrange(33)
+        near = int.from_bytes(socket.inet_aton(dice.choice(SOURCES)), "big") ^ (1 << 32 >> bit & 0xffffffff)
+        v4 = dice.choice([socket.inet_ntoa(near.to_bytes(4, "big"))] * 4 + ["10.0.0.1", "0.0.0.0", "127.0.0.1"])
+        bits4 = max(0, min(32, bit + dice.choice([-2, -1, -1, 0, 0, 1])))
         v6 = dice.choice(["::1", "::", "fe80::1", "::2", "0:0:0:0:0:0:0:1", "::127.0.0.1"])
-        bits4, bits6 = dice.choice([0, 1, 7, 8, 9, 15, 16, 24, 30, 31, 32]), dice.choice([0, 1, 64, 126, 127, 128])
+        bits6 = dice.choice([0, 1, 64, 126, 127, 128])
         masks = ["255.255.255.255", "255.0.0.0", "0.0.0.0", "255.0.0.255", "0.0.255.0", "255.255.255.254"]
         kind = dice.choice(["all", "samehost", "samenet", "cidr4", "cidr4", "cidr4", "cidr6", "mask4", "mask4", "mask6"])
         return {"cidr4": "%s/%d" % (v4, bits4), "cidr6": "%s/%d" % (v6, bits6),
@@ -147,8 +153,10 @@ class Writer:
         databases = self.names(DATABASES, ["all", "all", "sameuser", "replication"], "dbs")
         users = self.names(USERS, ["all", "all", "all"], "users")
         methods = ["trust", "reject", "md5", "password", "scram-sha-256"]
-        method = dice.choice(methods + (["peer", "ident", "peer map=m1", "peer map=m2", "peer map=none"]
+        method = dice.choice(methods + (["peer", "ident", "peer map=none"] + ["peer map=m1", "peer map=m2"] * 4
                                         if kind == "local" else []))
+        if "map" in method:  # more about the map than about the line
+            databases, users = dice.choice(["all", databases]), dice.choice(["all", "all", users])
         fields = [kind, databases, users] + ([] if kind == "local" else [self.address(named)]) + [method]
         if dice.random() < 0.1:
             fields[0] = self.quoted(fields[0])
@@ -159,8 +167,9 @@ class Writer:
 
     def hba(self, named):
         lines = [FIRST] + [self.rule(named) for _ in range(self.dice.randint(6, 16))]
-        if self.dice.random() < 0.3:
-            lines.append("local all all scram-sha-256\nhost all all all md5")
+        if self.dice.random() < 0.6:
+            lines.append("local all all %s\nhost all all all %s" % (self.dice.choice(["scram-sha-256", "md5"]),
+                                                                     self.dice.choice(["password", "md5", "md5"])))
         return "\n".join(lines) + self.dice.choice(["\n", "", "\n\n#end\n"])
 
     def ident(self):
@@ -168,7 +177,8 @@ class Writer:
         lines = []
         for _ in range(self.dice.randint(0, 6)):
             who = self.dice.choice(system)
-            users = [self.name(self.dice.choice(USERS))] * 3
+            # \1 without a group is refused here when it is read, there when somebody comes.
+            users = [self.name(self.dice.choice([user for user in USERS if user != "\\1"]))] * 3
             if "(" in who:
                 users += ["\\1oot", "\\1t", "db\\1", '"\\1"']
             elif "/" not in who:
@@ -183,7 +193,9 @@ class Writer:
         return self.dice.choice([" ", ",", "\n", "\n# comment\n"]).join(words) + "\n"
 
     def client(self, sources, named):
-        source = self.dice.choice(["local"] * 3 + [s for s in sources if not named or s in ("127.0.0.1", "::1")] * 2)
+        # Other addresses may have no name, and asking for it may take as long as a name server likes.
+        tcp = [source for source in sources if not named or source in ("127.0.0.1", "::1")]
+        source = self.dice.choice(["local", "::1", self.dice.choice(tcp), self.dice.choice(tcp)])
         return (source, self.dice.choice(USERS), self.dice.choice(DATABASES),
                 self.dice.choice([None, None, None, None, "true", "database"]))
 
@@ -254,7 +266,6 @@ def test_decides_as_postgresql(judge, make_hba):
     print("PGSLUICE_SEED=%d" % seed)
     auth = {user: judge.verifier(user) for user in USERS}
     pooler = make_hba(FIRST + "\n", auth=auth, settings={"listen_addr": "127.0.0.1, ::1"})
-    sources = ["127.0.0.1", "127.0.0.2", "127.1.2.3", "127.1.2.4", "127.255.0.7", "127.9.255.1", "::1"]
     socket_of = {"judge": os.path.join(judge.socket_directory, ".s.PGSQL.%d" % judge.port), "pooler": pooler.socket_path}
     counts, differences, pairs = {}, [], 0
     for number in range(FILES):
@@ -269,7 +280,7 @@ def test_decides_as_postgresql(judge, make_hba):
         told = pooler.hang_up()
         assert "configuration reloaded" in told, told + files["hba.conf"]
         for _ in range(CLIENTS):
-            source, user, database, replication = writer.client(sources, named)
+            source, user, database, replication = writer.client(SOURCES, named)
             answers = [first_answer(socket_of[who] if source == "local" else port, source, user, database, replication)
                        for who, port in (("judge", judge.port), ("pooler", pooler.port))]
             pairs += 1
@@ -283,7 +294,7 @@ def test_decides_as_postgresql(judge, make_hba):
     assert not differences, "seed %d:\n%s" % (seed, "\n".join(differences[:20]))
     assert pairs >= 2000
     for answer in ("trust", "password", "md5", "sasl", "28000"):
-        assert counts.get(answer, 0) >= 100, "the rules hardly ever say %s: %s" % (answer, counts)
+        assert counts.get(answer, 0) >= 50, "the rules hardly ever say %s: %s" % (answer, counts)
 
 
 # ---- what PostgreSQL can not show ----
