@@ -53,7 +53,7 @@ authentication by_rule(const config::settings &settings, const auth::hba_rule &r
     if (rule.certificate != auth::hba_certificate::none && !(facts.tls && facts.certificate_verified))
         return {login_step::refuse, refusal::certificate_failed, {}};
     if (rule.certificate == auth::hba_certificate::verify_full && rule.method != auth::hba_method::cert) {
-        const auto checked = by_certificate(settings, facts, {}, user);
+        auto checked = by_certificate(settings, facts, {}, user);
         if (checked.step == login_step::refuse) return checked;
     }
     return by_method(settings, rule, facts, user, host);
