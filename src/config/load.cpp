@@ -58,6 +58,7 @@ public:
             if (auto failed = take_entry(entry)) return failed;
         if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
         warn_of_open_doors();
+        if (auto failed = read_rules()) return failed;
         return read_auth_file();
     }
 
@@ -112,8 +113,7 @@ private:
         const std::string shown = std::string(row.name) + " = " + entry.value;
         if (row.name == "auth_type") {
             const auto lower = to_lower(entry.value);
-            if (lower == "cert" || lower == "hba" || lower == "ldap" || lower == "pam")
-                return at(entry, shown + not_in_this_version);
+            if (lower == "cert" || lower == "ldap" || lower == "pam") return at(entry, shown + not_in_this_version);
         }
         if (row.name == "auth_dbname" && (entry.value == "pgbouncer" || entry.value == "pgsluice"))
             return at(entry, shown + ": the name is reserved for the admin console");
@@ -182,6 +182,57 @@ private:
         if (out_.wildcard) check(*out_.wildcard);
     }
 
+    /// A bad line is a fault of the whole: without it a later line decides, which may let in what it would reject.
+    fault fault_of(const std::vector<auth::rule_problem> &problems, const char *name) const {
+        if (problems.empty()) return std::nullopt;
+        const auto &first = problems.front();
+        if (first.line == 0) return at_setting(name, std::string(name) + " = " + first.file + ": " + first.text);
+        const auto others = problems.size() - 1;
+        return error{first.file, first.line,
+                     first.text + (others > 0 ? " (and " + std::to_string(others) + " more bad lines)" : "")};
+    }
+
+    fault read_rules() {
+        const auto &global = out_.global;
+        if (global.auth_type != auth_type::hba) {
+            for (const auto *const name : {"auth_hba_file", "auth_ident_file"})
+                if (!value_text(*find_setting(name), global).empty())
+                    warn(at_setting(name, std::string(name) + " has no effect without auth_type = hba"));
+            return std::nullopt;
+        }
+        if (global.auth_hba_file.empty()) return at_setting("auth_type", "auth_type = hba needs auth_hba_file");
+        auto ident =
+            global.auth_ident_file.empty() ? auth::ident_file{} : auth::read_ident(global.auth_ident_file, reader_);
+        if (auto failed = fault_of(ident.problems, "auth_ident_file")) return failed;
+        auto hba = auth::read_hba(global.auth_hba_file, reader_);
+        if (auto failed = fault_of(hba.problems, "auth_hba_file")) return failed;
+        bool told_of_tls = false;
+        for (const auto &rule : hba.rules.all()) {
+            if (rule.method == auth::hba_method::ldap || rule.method == auth::hba_method::pam)
+                return error{rule.file, rule.line,
+                             "method " + std::string(to_string(rule.method)) + not_in_this_version};
+            if (!rule.map.empty() && !ident.maps.has(rule.map))
+                warn({rule.file, rule.line,
+                      "map " + rule.map + " is not in auth_ident_file: nobody gets in by this line"});
+            const bool needs_tls =
+                rule.connection == auth::hba_connection::hostssl || rule.method == auth::hba_method::cert;
+            if (needs_tls && !std::exchange(told_of_tls, true))
+                warn({rule.file, rule.line, "this version has no TLS yet, so nobody gets in by this line"});
+        }
+        if (hba.rules.all().empty()) warn({global.auth_hba_file, 0, "there is no rule: no client can connect"});
+        out_.hba = std::make_shared<const auth::hba_rules>(std::move(hba.rules));
+        out_.ident = std::make_shared<const auth::ident_maps>(std::move(ident.maps));
+        return std::nullopt;
+    }
+
+    /// SCRAM may be asked for whatever the form of the secret is.
+    bool asks_scram() const {
+        if (out_.global.auth_type != auth_type::hba) return out_.global.auth_type == auth_type::scram_sha_256;
+        const auto &rules = out_.hba->all();
+        return std::any_of(rules.begin(), rules.end(),
+                           [](const auth::hba_rule &it) { return it.method == auth::hba_method::scram; });
+    }
+
     fault read_auth_file() {
         const auto &path = out_.global.auth_file;
         if (path.empty()) {
@@ -199,7 +250,7 @@ private:
         base::wipe(*text);
         if (list.has_error()) return error{path, list.error().line, list.error().text};
         out_.credentials = std::move(*list);
-        if (out_.global.auth_type == auth_type::scram_sha_256) derive_verifiers();
+        if (asks_scram()) derive_verifiers();
         return std::nullopt;
     }
 

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "auth/hba.hpp"
+#include "auth/ident_map.hpp"
 #include "auth/userlist.hpp"
 #include "base/secret.hpp"
 #include "base/time.hpp"
@@ -21,7 +23,7 @@ namespace pgsluice::config {
 enum class pool_mode : std::uint8_t { session, transaction, statement };
 
 /// How clients prove who they are.
-enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256 };
+enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256, cert, hba };
 
 /// What becomes of a server whose client goes away in the middle of something: ended there and kept, or closed.
 enum class disconnect_action : std::uint8_t { cancel, close };
@@ -76,6 +78,8 @@ struct global_settings {
         "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "
         "FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
     std::string auth_dbname;      ///< entry of [databases] to ask; "" = the client's
+    std::string auth_hba_file;    ///< with auth_type hba alone
+    std::string auth_ident_file;  ///< with auth_type hba alone; "" = no maps
     int scram_iterations = 4096;  ///< for verifiers made from plain passwords; at least 1
 
     // Logging.
@@ -152,6 +156,9 @@ struct settings {
     std::optional<database> wildcard;
     std::map<std::string, user, std::less<>> users;
     auth::userlist credentials;  ///< auth_file, by user name
+    /// auth_hba_file and auth_ident_file; never null. Without auth_type hba there are no rules and no maps.
+    std::shared_ptr<const auth::hba_rules> hba = std::make_shared<const auth::hba_rules>();
+    std::shared_ptr<const auth::ident_maps> ident = std::make_shared<const auth::ident_maps>();
 
     /// The entry a client that asks for `name` gets: its own, else the wildcard, else null. Lives as long as *this.
     const database *find_database(std::string_view name) const;

@@ -79,7 +79,7 @@ struct type_namer {
     std::string operator()(std::string global_settings::*) const { return "text"; }
     std::string operator()(std::vector<std::string> global_settings::*) const { return "comma list"; }
     std::string operator()(pool_mode global_settings::*) const { return "session, transaction, statement"; }
-    std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256"; }
+    std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256, hba"; }
     std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
     std::string operator()(protocol_version global_settings::*) const { return "3.0, 3.2"; }
     std::string operator()(int global_settings::*) const { return range(); }

@@ -18,7 +18,8 @@ struct error {
 /// "file:line: text", or "file: text" when the fault has no line.
 std::string to_string(const error &);
 
-/// Reads a whole file. The error is the reason only, e.g. "No such file or directory".
+/// Reads a whole file; of a path that ends in '/', the names in that folder, a line each. The error is the reason only,
+/// e.g. "No such file or directory".
 using file_reader = std::function<boost::system::result<std::string, std::string>(const std::string &path)>;
 
 }  // namespace pgsluice::config

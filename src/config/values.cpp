@@ -14,8 +14,8 @@ namespace pgsluice::config {
 namespace {
 
 constexpr std::array pool_modes{pool_mode::session, pool_mode::transaction, pool_mode::statement};
-constexpr std::array auth_types{auth_type::any, auth_type::trust, auth_type::plain, auth_type::md5,
-                                auth_type::scram_sha_256};
+constexpr std::array auth_types{auth_type::any,           auth_type::trust, auth_type::plain, auth_type::md5,
+                                auth_type::scram_sha_256, auth_type::cert,  auth_type::hba};
 constexpr std::array protocol_versions{protocol_version::v3_0, protocol_version::v3_2};
 constexpr std::array disconnect_actions{disconnect_action::cancel, disconnect_action::close};
 
@@ -56,6 +56,10 @@ const char *to_string(auth_type type) {
             return "md5";
         case auth_type::scram_sha_256:
             return "scram-sha-256";
+        case auth_type::cert:
+            return "cert";
+        case auth_type::hba:
+            return "hba";
     }
     return "?";
 }

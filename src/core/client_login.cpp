@@ -103,12 +103,14 @@ void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
     stage_ = stage::done;
     fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
     fx.why = words(why, argument).message;
+    if (!decided_.place.empty()) fx.why += " (" + decided_.place + ")";
     fx.client = client_next::close;
 }
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
-    if (stage_ == stage::admission || stage_ == stage::lookup || stage_ == stage::done) return 0;
+    const bool waits = stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup;
+    if (waits || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
     if (read == wire::framing::need_header) return 0;
@@ -257,15 +259,22 @@ void client_login::on_admitted(effects &fx) {
     const auto &credentials = settings_->credentials;
     const auto it = credentials.find(user_);
     credential_ = it == credentials.end() ? nullptr : &it->second;
-    if (credential_ == nullptr && settings_->global.auth_type != config::auth_type::any) {
-        question_ = question_for(*settings_, database_, user_);
-        if (question_) {
-            stage_ = stage::lookup;
-            fx.client = client_next::look_up;
-            return;
-        }
-    }
-    begin_authentication(fx);
+    authenticate(nullptr, fx);
+}
+
+void client_login::on_named(const std::string &host_name, effects &fx) {
+    if (stage_ == stage::naming) authenticate(&host_name, fx);
+}
+
+void client_login::authenticate(const std::string *host_name, effects &fx) {
+    const auto kind = replicates_ ? replicates_->kind : replication::none;
+    decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_.host, host_name);
+    const bool needs_user = decided_.step != login_step::let_in_any && decided_.step != login_step::refuse &&
+                            decided_.step != login_step::look_up_name;
+    if (needs_user && credential_ == nullptr) question_ = question_for(*settings_, database_, user_);
+    if (!question_) return carry_out(fx);
+    stage_ = stage::lookup;
+    fx.client = client_next::find_secret;
 }
 
 void client_login::on_secret(const secret_answer &answer, effects &fx) {
@@ -273,39 +282,46 @@ void client_login::on_secret(const secret_answer &answer, effects &fx) {
     if (answer.what == secret_answer::kind::failed) return refuse(refusal::auth_query_failed, fx);
     found_ = answer.credential;
     credential_ = found_.get();
-    begin_authentication(fx);
+    carry_out(fx);
 }
 
-void client_login::begin_authentication(effects &fx) {
-    const auto &credentials = settings_->credentials;
-    switch (settings_->global.auth_type) {
-        case config::auth_type::any:
+void client_login::carry_out(effects &fx) {
+    switch (decided_.step) {
+        case login_step::let_in_any:
             return accept(fx);
-        case config::auth_type::trust:
-            return credential_ != nullptr ? accept(fx) : refuse(refusal::trust_failed, fx);
-        case config::auth_type::plain:
+        case login_step::let_in:
+            return credential_ != nullptr ? accept(fx) : refuse(decided_.refused, fx);
+        case login_step::refuse:
+            return refuse(decided_.refused, fx);
+        case login_step::look_up_name:
+            stage_ = stage::naming;
+            fx.client = client_next::find_name;
+            return;
+        case login_step::ask_password:
             stage_ = stage::cleartext;
             return fx.to_client.make(
                 [](std::string &out) { backend::append_authentication(out, backend::authentication_code::cleartext); });
-        case config::auth_type::md5: {
-            // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what most are
-            // asked for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
-            const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
-            const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
-            const bool scram =
-                known ? credential_->form == auth::secret_form::scram
-                      : question_.has_value() ||
-                            (!credentials.empty() && std::all_of(credentials.begin(), credentials.end(), is_scram));
-            if (scram) return begin_sasl(fx);
-            salt_ = env_.random->bytes(4);
-            stage_ = stage::md5;
-            return fx.to_client.make([&](std::string &out) {
-                backend::append_authentication(out, backend::authentication_code::md5, salt_);
-            });
-        }
-        case config::auth_type::scram_sha_256:
+        case login_step::ask_md5:
+            return begin_md5(fx);
+        case login_step::ask_scram:
             return begin_sasl(fx);
     }
+}
+
+void client_login::begin_md5(effects &fx) {
+    // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what most are asked
+    // for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
+    const auto &credentials = settings_->credentials;
+    const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
+    const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
+    const bool scram = known ? credential_->form == auth::secret_form::scram
+                             : question_.has_value() || (!credentials.empty() &&
+                                                         std::all_of(credentials.begin(), credentials.end(), is_scram));
+    if (scram) return begin_sasl(fx);
+    salt_ = env_.random->bytes(4);
+    stage_ = stage::md5;
+    fx.to_client.make(
+        [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::md5, salt_); });
 }
 
 void client_login::begin_sasl(effects &fx) {

@@ -13,6 +13,7 @@
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
 #include "core/auth_query.hpp"
+#include "core/client_authentication.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -38,6 +39,7 @@ struct environment {
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
     known_starts *starts = nullptr;         ///< the worker's own
+    host_facts *host = nullptr;             ///< the worker's own; null in tests that need none
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
 
@@ -49,9 +51,10 @@ struct shown_key {
 
 class client_login {
 public:
-    explicit client_login(const environment &env) : env_(env) {}
+    explicit client_login(const environment &env, client_facts facts = {}) : env_(env), facts_(std::move(facts)) {}
 
-    /// Returns the bytes taken. Sets fx.client to admit, join, cancel or close when that point is reached.
+    /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, cancel or close when that point is
+    /// reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
     /// One of the pooler's own, which proves nothing: on_bytes() is not for it.
     void begin_as(std::string database, std::string user) {
@@ -59,12 +62,14 @@ public:
         user_ = std::move(user);
         stage_ = stage::done;
     }
-    /// A place under max_client_conn was given: the authentication begins. Sets fx.client to look_up when the user's
-    /// secret must be found first.
+    /// A place under max_client_conn was given: the authentication begins. Sets fx.client to find_name or
+    /// find_secret when one of them must be known first.
     void on_admitted(effects &);
-    /// After look_up.
+    /// After find_secret.
     const secret_question &question() const { return *question_; }
     void on_secret(const secret_answer &, effects &);
+    /// After find_name: the name that the client's address has and that has this address; "" when there is none.
+    void on_named(const std::string &host_name, effects &);
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
@@ -85,7 +90,17 @@ public:
     const std::optional<auth::scram_keys> &keys() const { return keys_; }
 
 private:
-    enum class stage : std::uint8_t { startup, admission, lookup, cleartext, md5, sasl_first, sasl_final, done };
+    enum class stage : std::uint8_t {
+        startup,
+        admission,
+        naming,
+        lookup,
+        cleartext,
+        md5,
+        sasl_first,
+        sasl_final,
+        done
+    };
 
     std::size_t on_startup(std::string_view bytes, effects &);
     void read_startup(const wire::startup_packet &, effects &);
@@ -94,7 +109,9 @@ private:
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
     bool right_cleartext(std::string_view password);
-    void begin_authentication(effects &);
+    void authenticate(const std::string *host_name, effects &);
+    void carry_out(effects &);
+    void begin_md5(effects &);
     void begin_sasl(effects &);
     void accept(effects &fx) {
         stage_ = stage::done;
@@ -103,6 +120,8 @@ private:
     void refuse(refusal, effects &, std::string_view argument = {});
 
     const environment &env_;
+    client_facts facts_;
+    authentication decided_;
     stage stage_ = stage::startup;
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;

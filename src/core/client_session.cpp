@@ -34,8 +34,8 @@ const char *to_string(client_state state) {
     return "?";
 }
 
-client_session::client_session(base::client_id id, const environment &env, time_point now)
-    : env_(env), id_(id), login_(std::make_unique<client_login>(env)), since_(now) {}
+client_session::client_session(base::client_id id, const environment &env, time_point now, client_facts facts)
+    : env_(env), id_(id), login_(std::make_unique<client_login>(env, std::move(facts))), since_(now) {}
 
 // ---- from the first byte to the welcome ----
 
@@ -57,6 +57,18 @@ std::size_t client_session::on_bytes(std::string_view bytes, time_point now, eff
             return bytes.size();
     }
     return bytes.size();
+}
+
+void client_session::on_named(const std::string &host_name, effects &fx) {
+    if (state_ != client_state::login) return;
+    login_->on_named(host_name, fx);
+    if (fx.client == client_next::close) state_ = client_state::closing;
+}
+
+void client_session::on_secret(const secret_answer &answer, effects &fx) {
+    if (state_ != client_state::login) return;
+    login_->on_secret(answer, fx);
+    if (fx.client == client_next::close) state_ = client_state::closing;
 }
 
 void client_session::on_joined(shared_route route, time_point now) {

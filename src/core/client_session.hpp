@@ -32,7 +32,7 @@ const char *to_string(client_state);
 
 class client_session {
 public:
-    client_session(base::client_id id, const environment &env, base::time_point now);
+    client_session(base::client_id id, const environment &env, base::time_point now, client_facts facts = {});
 
     // ---- events; each fills `fx`, which the driver has cleared ----
 
@@ -41,7 +41,8 @@ public:
     /// One of the pooler's own, that needs no login: on_joined() is next.
     void begin_as(std::string database, std::string user) { login_->begin_as(std::move(database), std::move(user)); }
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
-    void on_secret(const secret_answer &answer, effects &fx) { login_->on_secret(answer, fx); }
+    void on_secret(const secret_answer &, effects &fx);
+    void on_named(const std::string &host_name, effects &fx);
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);
     void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);

@@ -13,8 +13,9 @@ namespace pgsluice::core {
 /// What a client's machine needs done.
 enum class client_next : std::uint8_t {
     none,
-    admit,    ///< the startup packet is good: ask the ledger for a place under max_client_conn
-    look_up,  ///< the user is not in auth_file: find client_login::question()'s answer for on_secret()
+    admit,        ///< the startup packet is good: ask the ledger for a place under max_client_conn
+    find_name,    ///< find the host name of its address, then on_named()
+    find_secret,  ///< auth_file does not know the user: find the answer to question(), then on_secret()
     join,     ///< logged in: ask the ledger for its pool and the welcome
     want,     ///< has a request: ask the ledger for a server
     cancel,   ///< this connection is a CancelRequest: look its key up, then close

@@ -52,6 +52,10 @@ constexpr std::array table{
     row{refusal::trust_failed, fatal, "28000", "\"trust\" authentication failed", "", ""},
     row{refusal::auth_query_failed, fatal, "57P03", "the user could not be looked up",
         "auth_query failed or was not answered in time.", "The log of the pooler says why."},
+    // Which line of auth_hba_file it was is for the log alone.
+    row{refusal::login_rejected, fatal, "28000", "login rejected", "", ""},
+    row{refusal::peer_failed, fatal, "28000", "unix socket login rejected", "", ""},
+    row{refusal::certificate_failed, fatal, "28000", "certificate authentication failed", "", ""},
     row{refusal::empty_password, fatal, "28P01", "empty password returned by client", "", ""},
     row{refusal::password_too_long, fatal, "08P01", "password too long", "", ""},
     row{refusal::no_forced_user, fatal, "28000", "bouncer config error",

@@ -1,15 +1,12 @@
 // The client driver: read, run the machine, send, do what it asks for.
 #include "net/client.hpp"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/socket.h>
 
-#include <array>
 #include <cstring>
 
 #include "net/log.hpp"
+#include "net/peer.hpp"
 #include "net/secret_lookup.hpp"
 #include "net/server.hpp"
 
@@ -24,28 +21,6 @@ constexpr std::size_t ahead_max_bytes = 48 * 1024;
 /// The most bytes a machine may ask to have whole (a password, the names at the head of a message).
 constexpr std::size_t held_max_bytes = 256 * 1024;
 
-std::string peer_text(int fd, bool tcp) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    if (tcp && ::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0) {
-        if (address.ss_family == AF_INET6) {
-            const auto &v6 = reinterpret_cast<const sockaddr_in6 &>(address);
-            ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
-            return fmt::format("[{}]:{}", text.data(), ntohs(v6.sin6_port));
-        }
-        const auto &v4 = reinterpret_cast<const sockaddr_in &>(address);
-        ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
-        return fmt::format("{}:{}", text.data(), ntohs(v4.sin_port));
-    }
-    ucred credentials{};
-    length = sizeof credentials;
-    if (!tcp && ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0) {
-        return fmt::format("unix({})", credentials.pid);
-    }
-    return tcp ? "?" : "unix(?)";
-}
-
 }  // namespace
 
 client::client(worker &owner, stream socket, bool tcp)
@@ -54,7 +29,7 @@ client::client(worker &owner, stream socket, bool tcp)
       seat_(owner.all().with_ledger(
           [&](core::ledger &ledger, core::orders &orders) { return ledger.connected(owner.index(), this, orders); })),
       id_(seat_->id),
-      session_(id_, owner.env(), owner.now()),
+      session_(id_, owner.env(), owner.now(), facts_of(out_.fd(), tcp)),
       since_(owner.now()),
       peer_(peer_text(out_.fd(), tcp)),
       tcp_(tcp) {}
@@ -172,8 +147,11 @@ bool client::step(core::effects &effects) {
             return true;
         case core::client_next::admit:
             return admit(effects);
-        case core::client_next::look_up:
-            look_up();
+        case core::client_next::find_name:
+            find_name();
+            return false;
+        case core::client_next::find_secret:
+            find_secret();
             return false;
         case core::client_next::join:
             return join(effects);
@@ -192,7 +170,7 @@ bool client::admit(core::effects &effects) {
     return effects.client == core::client_next::none || step(effects);
 }
 
-void client::look_up() {
+void client::find_secret() {
     auto &here = worker_;
     here.all().lookups->find(session_.login()->question(), [&here, id = id_](const core::secret_answer &answer) {
         here.post([&here, id, answer] { here.secret_for(id, answer); });
@@ -204,12 +182,37 @@ void client::on_secret(const core::secret_answer &answer) {
     {
         worker::effects_lease effects(worker_);
         session_.on_secret(answer, *effects);
-        if (effects->client == core::client_next::join) join(*effects);
-        if (!deliver(*effects)) return;
-        if (effects->client == core::client_next::close) return close_after(*effects);
+        if (!go_on_with_login(*effects)) return;
     }
     arm();
     pump();
+}
+
+void client::find_name() {
+    auto &here = worker_;
+    here.all().names.find(facts_of(out_.fd(), tcp_).address, [&here, id = id_](std::optional<std::string> name) {
+        here.post([&here, id, name = std::move(name)] { here.named(id, name); });
+    });
+}
+
+void client::named(const std::optional<std::string> &name) {
+    if (gone_ || session_.state() != core::client_state::login) return;
+    {
+        worker::effects_lease effects(worker_);
+        name ? session_.on_named(*name, *effects) : session_.on_refused(core::refusal::login_rejected, {}, *effects);
+        if (!go_on_with_login(*effects)) return;
+    }
+    arm();
+    pump();
+}
+
+/// After what the login waited for outside of its worker. False: the client is gone, or going.
+bool client::go_on_with_login(core::effects &effects) {
+    step(effects);
+    if (!deliver(effects)) return false;
+    if (effects.client != core::client_next::close) return true;
+    close_after(effects);
+    return false;
 }
 
 bool client::join(core::effects &effects) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
+#include <optional>
 #include <string>
 
 #include "core/client_session.hpp"
@@ -41,6 +42,8 @@ public:
     void refuse(core::refusal, std::string_view argument);
     void refuse_by_server(const core::login_error &);
     void reroute(core::shared_route);
+    /// The answer to find_name(); see name_finder.
+    void named(const std::optional<std::string> &name);
     /// A CancelRequest with our key.
     void cancel(std::function<void()> done);
     void drop(std::string_view why) { close(why, false); }
@@ -62,7 +65,9 @@ private:
     /// Does what the machine asked for before anything is sent; true when it may go on with its bytes.
     bool step(core::effects &);
     bool admit(core::effects &);
-    void look_up();
+    void find_name();
+    void find_secret();
+    bool go_on_with_login(core::effects &);
     bool join(core::effects &);
     bool want(core::effects &);
     void greet(const core::welcome &, core::effects &);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <system_error>
@@ -26,9 +27,19 @@ std::uint32_t worker_count(const config::global_settings &settings) {
     return std::max(1U, std::thread::hardware_concurrency());
 }
 
+boost::system::result<std::string, std::string> list_folder(const std::string &path) {
+    std::error_code problem;
+    std::string names;
+    for (std::filesystem::directory_iterator it(path, problem), end; !problem && it != end; it.increment(problem))
+        names += it->path().filename().string() + "\n";
+    if (problem) return {boost::system::in_place_error, std::generic_category().message(problem.value())};
+    return {boost::system::in_place_value, names};
+}
+
 }  // namespace
 
 boost::system::result<std::string, std::string> read_file(const std::string &path) {
+    if (path.ends_with('/')) return list_folder(path);
     errno = 0;
     std::ifstream in(path, std::ios::binary);
     std::ostringstream text;

@@ -23,7 +23,7 @@ struct command_line {
     std::string user;  ///< -u
 };
 
-/// Reads a file whole; for config::load().
+/// Reads a file whole, or the names in a folder whose path ends in '/'; for config::load().
 boost::system::result<std::string, std::string> read_file(const std::string &path);
 
 class process {

@@ -8,6 +8,7 @@
 
 #include "core/ledger.hpp"
 #include "net/asio.hpp"
+#include "net/name_finder.hpp"
 
 namespace pgsluice::net {
 
@@ -28,6 +29,8 @@ struct shared {
     std::mutex mutex;
     core::ledger ledger;
     std::vector<std::unique_ptr<worker>> workers;
+    /// Ends before the workers do: its answers go to them.
+    name_finder names;
 
     /// Calls `use(ledger, orders)` under the mutex and hands each order to the worker it is for. Any thread.
     template <class Use>

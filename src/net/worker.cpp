@@ -16,6 +16,7 @@ worker::worker(base::worker_index index, shared &all, core::environment env)
       wheel_(now_),
       scratch_(std::make_unique<char[]>(scratch_bytes)) {
     env_.random = &random_;
+    env_.host = &facts_;
     env_.statements = &statements_;
     env_.starts = &starts_;
 }
@@ -124,6 +125,13 @@ void worker::secret_for(base::client_id id, const core::secret_answer &answer) {
 
 void worker::use_settings(std::shared_ptr<const config::settings> settings) {
     env_.settings = std::move(settings);
+}
+
+void worker::named(base::client_id id, const std::optional<std::string> &name) {
+    const auto it = clients_.find(id);
+    if (it == clients_.end()) return;
+    const boost::intrusive_ptr keep(it->second);
+    keep->named(name);
 }
 
 void worker::cancel(base::client_id id, std::function<void()> done) {

@@ -15,6 +15,7 @@
 #include "core/orders.hpp"
 #include "core/statements.hpp"
 #include "net/mailbox.hpp"
+#include "net/peer.hpp"
 #include "net/random.hpp"
 #include "net/ready_set.hpp"
 #include "net/shared.hpp"
@@ -81,6 +82,8 @@ public:
     /// What auth_query has found for one of our clients; nobody's if that client has gone.
     void secret_for(base::client_id, const core::secret_answer &);
     void use_settings(std::shared_ptr<const config::settings>);
+    /// The host name that one of our clients waits for; nobody's if it has gone.
+    void named(base::client_id, const std::optional<std::string> &name);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
     void cancel(base::client_id, std::function<void()> done);
     /// Effects for one event, reused: events nest when a released server is granted on.
@@ -112,6 +115,7 @@ private:
     shared &shared_;
     core::environment env_;
     openssl_random random_;
+    system_facts facts_;
     core::statement_store statements_;
     core::known_starts starts_;
     ready_set ready_;

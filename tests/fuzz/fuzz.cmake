@@ -1,6 +1,7 @@
 # One program a target. With PGSLUICE_FUZZ (preset fuzz) it is libFuzzer's, run by scripts/fuzz; else it replays
 # corpus/<target> as a test of label unit, so that every compiler and sanitizer sees what fuzzing has found.
-set(targets client_bytes alike server_bytes session startup scram_server scram_client error_fields ini userlist)
+set(targets client_bytes alike server_bytes session startup scram_server scram_client error_fields ini userlist
+    hba ident)
 
 add_library(fuzz_support OBJECT ${CMAKE_CURRENT_LIST_DIR}/fuzz.cpp)
 if(NOT PGSLUICE_FUZZ)

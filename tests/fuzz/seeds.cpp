@@ -323,6 +323,34 @@ void small_ones() {
     write("userlist", "twice", "\"a\" \"b\"\n\"a\" \"c\"\n");
     write("userlist", "open", "\"a\" \"b\n");
 
+    write("hba", "kinds",
+          "local all all peer map=m\nhost all all 127.0.0.1/32 md5 # c\nhostssl a,b u ::1/128 cert "
+          "clientcert=verify-full\n"
+          "hostnossl sameuser all 10.0.0.0 255.0.0.0 scram-sha-256\nhostgssenc all all all reject\n"
+          "hostnogssenc replication all samenet password\nhost all all samehost trust\nhost all all .x.org trust\n");
+    write("hba", "words",
+          "host \"a b\",/^d[0-9]+$,\"all\", \\\n \"/^(a|b),c$\" \"+g\" \"x\"\"y\" all trust\r\nlocal @a @a trust\n\x1e"
+          "u, v\n@d/b.conf"
+          "\x1e"
+          "db\n");
+    write("hba", "include",
+          "include a\ninclude_if_exists x\ninclude_dir d\n\x1elocal all all trust\n\x1e"
+          "host all all all md5\n"
+          "\x1elocal db user reject");
+    write("hba", "cycle", "include a\nlocal @main all trust\n\x1einclude main\ninclude d/b.conf\n\x1einclude a");
+    write("hba", "ldap",
+          "host all all all ldap ldapserver=x ldapport=389 ldapprefix=\"cn=\" ldapsuffix=\", dc=x\"\n"
+          "host all all all pam pamservice=s pam_use_hostname=1\n");
+    write("hba", "bad",
+          "host all +g all md5\nhost samerole all all md5\nlocal all \"x\nhost a a 127.0.0.1/33 md5\nhost a a 1::2::3 "
+          "md5");
+    write("hba", "pattern", "local /^(a+a+)+$ /^[[:alpha:]_]{2,3}(?=x)\\d*?$ md5\n");
+
+    write("ident", "plain", "m root app\nm \"a b\" \"c\"\"d\" # x\nn u all\n");
+    write("ident", "pattern", "m /^(.*)@example\\.com$ \\1\nm /x /^app_\nm /^(a)?b$ x\\1\n");
+    write("ident", "include", "include a\ninclude_dir d\n\x1em a b\n\x1em c d\n\x1em e f\n");
+    write("ident", "bad", "m\nm a b c\nm a,b c\nm a +g\nm /( x\nm /a \\1\n");
+
     write(
         "ini", "all",
         "[databases]\ndb = host=127.0.0.1 port=5432 dbname=x pool_size=5 connect_query='select ''1'''\n* = host=/tmp\n"

@@ -61,6 +61,7 @@ struct world {
     core::environment env;
     counting_random random;
     base::time_point now{std::chrono::hours(1000)};
+    core::client_facts facts;  ///< of the clients
 
     world() {
         settings.global.auth_type = config::auth_type::any;
@@ -127,7 +128,7 @@ class rig {
 public:
     explicit rig(world &around, std::size_t servers = 1) : world_(around) {
         if (!world_.shared_pool) world_.build();
-        client_ = std::make_unique<core::client_session>(base::client_id{7}, world_.env, world_.now);
+        client_ = std::make_unique<core::client_session>(base::client_id{7}, world_.env, world_.now, world_.facts);
         for (std::size_t i = 0; i < servers; ++i) add_server(world_.idle_server());
     }
     void add_server(std::unique_ptr<core::server_session> it) { idle_.push_back(std::move(it)); }
@@ -149,6 +150,14 @@ public:
     void client_sends(std::string_view bytes) {
         from_client_ += bytes;
         pump();
+    }
+    /// The answer to looks_up.
+    void named(const std::string &host_name) {
+        fx_.clear();
+        looks_up = false;
+        client_->on_named(host_name, fx_);
+        collect();
+        if (step()) pump();
     }
     void server_sends(std::string_view bytes) {
         if (server_ == nullptr) {
@@ -239,7 +248,7 @@ public:
     std::string to_client, to_server, why;
     std::string stray;                            ///< what "the server" sent while the client had none
     core::parting leaves = core::parting::ended;  ///< how a client that dies goes
-    bool client_gone = false, wants_cancel = false, hold_welcome = false;
+    bool client_gone = false, wants_cancel = false, hold_welcome = false, looks_up = false;
     std::size_t asked_key_bytes = 0;
     int releases = 0, grants = 0, cancels = 0;
     bool released_unclean = false;
@@ -289,7 +298,10 @@ private:
                 client_->on_admitted(fx_);
                 collect();
                 return fx_.client == core::client_next::none || step();
-            case core::client_next::look_up:
+            case core::client_next::find_name:
+                looks_up = true;
+                return false;
+            case core::client_next::find_secret:
                 return false;  // on_secret() is the test's to call
             case core::client_next::join:
                 client_->on_joined(world_.route(client_->user(), client_->login()->replicates()), world_.now);

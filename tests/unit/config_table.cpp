@@ -141,7 +141,8 @@ TEST(config_table, enumerations_in_any_case) {
     EXPECT_EQ(assign(row_of("auth_type"), "SCRAM-SHA-256", values), std::nullopt);
     EXPECT_EQ(value_text(row_of("auth_type"), values), "scram-sha-256");
     EXPECT_EQ(assign(row_of("pool_mode"), "", values), "must be session, transaction or statement");
-    EXPECT_EQ(assign(row_of("auth_type"), "peer", values), "must be any, trust, plain, md5 or scram-sha-256");
+    EXPECT_EQ(assign(row_of("auth_type"), "peer", values),
+              "must be any, trust, plain, md5, scram-sha-256, cert or hba");
 }
 
 TEST(config_table, lists_are_split_and_trimmed) {
