@@ -200,6 +200,8 @@ client_session::verdict client_session::instead(const wire::frame &message, std:
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
                                                    effects &fx) {
+    // Nothing of it can be judged before a server is here, but for a Close, and whether it fits.
+    if (server_ == nullptr && message.whole() && what != request::close) return want_server(now, fx);
     if (session_mode()) return may_send(now, fx) ? forwarded(what, now) : verdict::stop;
     switch (what) {
         case request::parse:
@@ -220,13 +222,15 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
     }
 }
 
+client_session::verdict client_session::want_server(time_point now, effects &fx) {
+    enter(client_state::waiting, now);
+    fx.client = client_next::want;
+    return verdict::stop;
+}
+
 /// A server is ours, and takes requests. Else it is asked for, or waited for.
 bool client_session::may_send(time_point now, effects &fx) {
-    if (server_ == nullptr) {
-        enter(client_state::waiting, now);
-        fx.client = client_next::want;
-        return false;
-    }
+    if (server_ == nullptr) return want_server(now, fx) == verdict::forward;
     stalled_ = server_->owed().owed() >= owed_max || server_->must_relink();
     return !stalled_;
 }

@@ -113,6 +113,7 @@ private:
     verdict on_sync(disposition, base::time_point now, effects &fx);
     verdict on_request(const wire::frame &, request, base::time_point now, effects &fx);
     verdict on_named(const wire::frame &, request, base::time_point now, effects &fx);
+    verdict want_server(base::time_point now, effects &fx);
     bool may_send(base::time_point now, effects &fx);
     /// What stands at the head of Parse, Bind, Describe and Close.
     struct head {

@@ -253,8 +253,8 @@ bool server_session::renames_error(std::string_view body, effects &fx) {
 // ---- the batch that is sent once more ----
 
 bool server_session::refuses_statement(std::string_view body) const {
-    const auto next = owed_.next_request();
     if (owed_.owed() == 0 || owed_.next_asker() != asker::client) return false;
+    const auto next = owed_.next_request();
     if (next != request::bind && next != request::describe) return false;
     if (owed_.next_noted() && notes_[first_note_].what != note::kind::told) return false;  // brought about by us
     const auto fields = wire::parse_error_fields(body);
