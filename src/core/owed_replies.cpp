@@ -14,6 +14,14 @@ bool ends_batch(request what) {
 
 }  // namespace
 
+void owed_replies::push(request what, asker who, bool noted) {
+    const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
+    queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
+    if (!ends_batch(what)) return;
+    ++ends_;
+    ++batches_;
+}
+
 bool owed_replies::sent(request what, asker who, bool noted) {
     if (doubtful()) {
         most_heard_ += what == request::sync ? 1 : 0;
@@ -52,14 +60,6 @@ bool owed_replies::sent(request what, asker who, bool noted) {
     }
     push(what, who, noted);
     return true;
-}
-
-void owed_replies::push(request what, asker who, bool noted) {
-    const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
-    queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
-    if (!ends_batch(what)) return;
-    ++ends_;
-    ++batches_;
 }
 
 void owed_replies::note_end(std::size_t index, outcome how) {

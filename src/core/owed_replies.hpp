@@ -99,7 +99,7 @@ private:
     static request request_of(char entry) { return static_cast<request>(entry & request_bits); }
     request head() const { return at(head_); }
     request at(std::size_t index) const { return request_of(queue_[index]); }
-    void push(request what, asker who, bool noted);
+    [[gnu::always_inline]] inline void push(request what, asker who, bool noted);
     void take_next(outcome);
     void end_next(outcome);
     void forget_ended();

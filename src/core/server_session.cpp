@@ -439,9 +439,15 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     body_forward_ = to == fate::to_client;
     if (!body_forward_) return;
     fx.to_client.view(raw);
-    error_last_ = is_error;
-    farewell_ = is_error && message.whole() && ends_session(message.body);
-    out_of_step_ = is_error && owed_.doubtful() && message.whole() && breaks_protocol(message.body);
+    error_last_ = farewell_ = out_of_step_ = false;
+    if (is_error) on_last_words(message);
+}
+
+/// The client got an error.
+void server_session::on_last_words(const wire::frame &error) {
+    error_last_ = true;
+    farewell_ = error.whole() && ends_session(error.body);
+    out_of_step_ = owed_.doubtful() && error.whole() && breaks_protocol(error.body);
 }
 
 /// NoticeResponse, ParameterStatus and NotificationResponse.

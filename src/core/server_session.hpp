@@ -250,11 +250,12 @@ public:
 private:
     void enter(server_state next) { state_ = next; }
     /// False: the whole body is needed and not here yet.
-    bool on_frame(const wire::frame &, std::string_view raw, effects &);
+    [[gnu::always_inline]] inline bool on_frame(const wire::frame &, std::string_view raw, effects &);
     void on_login(const wire::frame &, effects &);
     void on_authentication(const wire::frame &, effects &);
     void on_sasl(std::uint32_t code, std::string_view data, effects &);
     void on_reply(const wire::frame &, std::string_view raw, effects &);
+    void on_last_words(const wire::frame &error);
     void on_unasked(const wire::frame &, std::string_view raw, effects &);
     bool on_ready(char status, fate, effects &);
     void on_errand_over(effects &);

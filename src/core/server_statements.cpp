@@ -190,7 +190,7 @@ bool server_session::settle_ended() {
         }
         if (it.what == note::kind::shape) settle_shape(it, ended);
         possible = possible && !(it.must_fail && ended == outcome::done);
-        client_outcomes_.append(it.client_changes, how);
+        if (it.client_changes > 0) client_outcomes_.append(it.client_changes, how);
         drops_ -= it.may_drop ? 1 : 0;
     }
     owed_.clear_outcomes();
