@@ -576,8 +576,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     std::string name;
     // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with
     // more behind its text is PostgreSQL's to refuse.
-    const bool plain =
-        may_have_statements() && message.whole() && message.body.find('\0') + 1 == message.body_bytes;
+    const bool plain = may_have_statements() && message.whole() && message.body.find('\0') + 1 == message.body_bytes;
     if (const auto *const other = plain ? deallocates(message.body, name) : nullptr) {
         if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
         make_deallocatable(fx);

@@ -129,8 +129,10 @@ private:
     };
     /// Nothing: it was read. Else what becomes of the message instead.
     std::optional<verdict> read_head(const wire::frame &, request, head &, effects &fx);
-    [[gnu::always_inline]] inline verdict on_statement(const wire::frame &, request, const head &, base::time_point now, effects &fx);
-    [[gnu::always_inline]] inline verdict on_name(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    [[gnu::always_inline]] inline verdict on_statement(const wire::frame &, request, const head &, base::time_point now,
+                                                       effects &fx);
+    [[gnu::always_inline]] inline verdict on_name(const wire::frame &, request, const head &, base::time_point now,
+                                                  effects &fx);
     verdict on_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
@@ -204,9 +206,9 @@ private:
     } bound_;                      ///< by the last Bind
     shared_statement used_;        ///< bound or described last
     bool uses_ = false;            ///< in this link
-    bool only_known_ = false;  ///< the batch is only Parses of what the server has, so far
-    bool bound_drop_ = false;  ///< in this link a DISCARD or DEALLOCATE was bound
-    bool stalled_ = false;     ///< waits until the server has answered more
+    bool only_known_ = false;      ///< the batch is only Parses of what the server has, so far
+    bool bound_drop_ = false;      ///< in this link a DISCARD or DEALLOCATE was bound
+    bool stalled_ = false;         ///< waits until the server has answered more
 };
 
 }  // namespace pgsluice::core

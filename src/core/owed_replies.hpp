@@ -48,9 +48,7 @@ public:
     }
     std::size_t owed() const { return queue_.size() - head_; }
     /// Who gets what comes next; the client when nothing is owed.
-    asker next_asker() const {
-        return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client;
-    }
+    asker next_asker() const { return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client; }
     /// What is answered next; only when something is owed.
     request next_request() const { return head(); }
     /// The request that is answered next has a note.

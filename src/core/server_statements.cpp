@@ -144,8 +144,8 @@ void server_session::note_shape(const wire::frame &answer) {
     }
     // Mostly the same again, to the byte: to read it would cost 200 instructions, to compare it costs 20.
     const bool whole_kind = (answer.type == backend::no_data) == answer.body.empty();
-    const bool same = last_shape_ && whole_kind && answer.body == last_rows_ &&
-                      last_shape_->parameters == parameters_seen_;
+    const bool same =
+        last_shape_ && whole_kind && answer.body == last_rows_ && last_shape_->parameters == parameters_seen_;
     if (!same) read_shape(answer);
     parameters_seen_.clear();
     const auto &rows = last_shape_;
@@ -180,17 +180,23 @@ bool server_session::settle_ended() {
     for (const char how : owed_.outcomes()) {
         const auto &it = notes_[first_note_++];
         const auto ended = static_cast<outcome>(how);
-        if (it.what == note::kind::named) statements_.settle(it.number, ended, rounds_);
-        if (it.what == note::kind::unnamed && it.number == unnamed_.generation) {
-            if (ended == outcome::done) {
-                unnamed_.ready = true;
-            } else {
-                forget_unnamed();
-            }
+        switch (it.what) {
+            case note::kind::named:
+                statements_.settle(it.number, ended, rounds_);
+                break;
+            case note::kind::unnamed:
+                if (it.number != unnamed_.generation) break;
+                unnamed_.ready = ended == outcome::done;
+                if (!unnamed_.ready) forget_unnamed();
+                break;
+            case note::kind::shape:
+                settle_shape(it, ended);
+                break;
+            default:
+                break;
         }
-        if (it.what == note::kind::shape) settle_shape(it, ended);
         possible = possible && !(it.must_fail && ended == outcome::done);
-        if (it.client_changes > 0) client_outcomes_.append(it.client_changes, how);
+        for (auto left = it.client_changes; left > 0; --left) client_outcomes_.push_back(how);
         drops_ -= it.may_drop ? 1 : 0;
     }
     owed_.clear_outcomes();
