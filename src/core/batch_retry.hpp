@@ -38,24 +38,14 @@ public:
     }
     /// `name`: of the statement whose rows the client learns by this request, a Describe.
     void add(request what, std::string_view name = {}) {
-        if (state_ != state::keeping) return;
-        requests_.push_back(static_cast<char>(static_cast<int>(what) | (name.empty() ? 0 : told_bit)));
-        if (!name.empty()) names_.emplace_back(name);
-        told_ = told_ && what != request::describe;
+        if (state_ == state::keeping) keep(what, name);
     }
     void add(std::string_view bytes) {
-        if (state_ != state::keeping) return;
-        if (bytes_.size() + bytes.size() > keep_max_bytes) return clear();
-        bytes_.append(bytes);
+        if (state_ == state::keeping) keep(bytes);
     }
     /// The batch is answered, or is not of the kind that may be sent again.
     void clear() {
-        if (state_ == state::off) return;
-        state_ = state::off;
-        requests_.clear();
-        names_.clear();
-        bytes_.clear();
-        if (bytes_.capacity() > 4096) bytes_ = std::string();
+        if (state_ != state::off) drop();
     }
     void fail() {
         state_ = state::failed;
@@ -81,6 +71,23 @@ public:
     bool relies_on_description() const { return told_ || binds_as_told_; }
 
 private:
+    void keep(request what, std::string_view name) {
+        requests_.push_back(static_cast<char>(static_cast<int>(what) | (name.empty() ? 0 : told_bit)));
+        if (!name.empty()) names_.emplace_back(name);
+        told_ = told_ && what != request::describe;
+    }
+    void keep(std::string_view bytes) {
+        if (bytes_.size() + bytes.size() > keep_max_bytes) return drop();
+        bytes_.append(bytes);
+    }
+    void drop() {
+        state_ = state::off;
+        requests_.clear();
+        names_.clear();
+        bytes_.clear();
+        if (bytes_.capacity() > 4096) bytes_ = std::string();
+    }
+
     static constexpr char told_bit = 0x40;
     state state_ = state::off;
     std::uint64_t statement_ = 0;

@@ -96,11 +96,6 @@ std::size_t client_session::relay(std::string_view bytes, time_point now, effect
     return used;
 }
 
-void client_session::send(std::string_view bytes, effects &fx) {
-    fx.to_server.view(bytes);
-    if (server_ != nullptr) server_->kept_batch().add(bytes);
-}
-
 client_session::verdict client_session::on_frame(const wire::frame &message, time_point now, effects &fx) {
     const auto stands = skip_to_sync_        ? frontend_state::skipping
                         : server_ != nullptr ? server_->owed().stands()
@@ -145,14 +140,23 @@ client_session::verdict client_session::on_sync(disposition what, time_point now
     return forwarded(request::sync, now);
 }
 
-client_session::verdict client_session::forwarded(request what, time_point now, note about) {
+client_session::verdict client_session::forwarded(request what, time_point now) {
     auto &kept = server_->kept_batch();
-    only_known_ = false;
-    const bool told = about.what == note::kind::told;
-    const bool leaves_a_trace = (about.what != note::kind::none && !told) || what == request::query ||
-                                what == request::parse || what == request::function_call;
-    leaves_a_trace ? kept.clear() : kept.add(what, told ? std::string_view(about.name) : std::string_view());
+    const bool leaves_a_trace = what == request::query || what == request::parse || what == request::function_call;
+    leaves_a_trace ? kept.clear() : kept.add(what);
+    server_->owed().sent(what, asker::client);
+    return runs(what, now);
+}
+
+client_session::verdict client_session::forwarded(request what, time_point now, note &&about) {
+    auto &kept = server_->kept_batch();
+    about.what != note::kind::told ? kept.clear() : kept.add(what, about.name);  // a Describe leaves no trace
     server_->send_noted(what, asker::client, std::move(about));
+    return runs(what, now);
+}
+
+client_session::verdict client_session::runs(request what, time_point now) {
+    only_known_ = false;
     if (what != request::copy_end && phase_ != link_phase::running) {
         if (transaction_since_ == base::never) transaction_since_ = now;
         phase_ = link_phase::running;
@@ -196,36 +200,57 @@ client_session::verdict client_session::instead(const wire::frame &message, std:
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
                                                    effects &fx) {
-    bool has_names =
-        what == request::parse || what == request::bind || what == request::describe || what == request::close;
-    const bool rewrites = !session_mode();
+    // Nothing of it can be judged before a server is here, but for a Close, and whether it fits.
+    if (server_ == nullptr && message.whole() && what != request::close) return want_server(now, fx);
+    if (session_mode()) return may_send(now, fx) ? forwarded(what, now) : verdict::stop;
+    switch (what) {
+        case request::parse:
+        case request::bind:
+        case request::describe:
+        case request::close:
+            return on_named(message, what, now, fx);
+        case request::query:
+            // Before a server is asked for: it would have nothing to do.
+            if (!message.whole() && message.body_bytes <= deallocate_max_bytes && may_have_statements()) {
+                return need(message);
+            }
+            return may_send(now, fx) ? on_query(message, now, fx) : verdict::stop;
+        default:
+            if (!may_send(now, fx)) return verdict::stop;
+            if (!bound_drop_ || what != request::execute) return forwarded(what, now);
+            return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
+    }
+}
+
+client_session::verdict client_session::want_server(time_point now, effects &fx) {
+    enter(client_state::waiting, now);
+    fx.client = client_next::want;
+    return verdict::stop;
+}
+
+/// A server is ours, and takes requests. Else it is asked for, or waited for.
+bool client_session::may_send(time_point now, effects &fx) {
+    if (server_ == nullptr) return want_server(now, fx) == verdict::forward;
+    stalled_ = server_->owed().owed() >= owed_max || server_->must_relink();
+    return !stalled_;
+}
+
+client_session::verdict client_session::on_named(const wire::frame &message, request what, time_point now,
+                                                 effects &fx) {
     head names;
-    if (rewrites && has_names) {
-        if (const auto other = read_head(message, what, names, fx)) return *other;
-        has_names = names.readable;  // else PostgreSQL says what is wrong with it, and does nothing of it
-        if (server_ == nullptr && what == request::close && has_names && names.of_statement) {
-            forget_closed(names.name);
-            fx.to_client.make([](std::string &out) { backend::append_close_complete(out); });
-            return verdict::drop;
-        }
+    if (const auto other = read_head(message, what, names, fx)) return *other;
+    if (server_ == nullptr && what == request::close && names.readable && names.of_statement) {
+        forget_closed(names.name);
+        fx.to_client.make([](std::string &out) { backend::append_close_complete(out); });
+        return verdict::drop;
     }
-    // Before a server is asked for: it would have nothing to do.
-    const bool may_deallocate = rewrites && what == request::query && may_have_statements();
-    if (may_deallocate && message.body_bytes <= deallocate_max_bytes && !message.whole()) return need(message);
-    if (server_ == nullptr) {
-        enter(client_state::waiting, now);
-        fx.client = client_next::want;
-        return verdict::stop;
-    }
-    if (server_->owed().owed() >= owed_max || server_->must_relink()) return stall();
-    if (rewrites && has_names && names.of_statement) return on_statement(message, what, names, now, fx);
-    if (rewrites && what == request::query) return on_query(message, now, fx);
+    if (!may_send(now, fx)) return verdict::stop;
+    // PostgreSQL says what is wrong with it, and does nothing of it.
+    if (!names.readable) return forwarded(what, now);
+    if (names.of_statement) return on_statement(message, what, names, now, fx);
     // A portal's rows are its statement's.
-    if (rewrites && has_names && what == request::describe && bound_.to.what && names.given == bound_.portal) {
-        return forwarded(what, now, learns_rows(bound_.name, bound_.to));
-    }
-    if (bound_drop_ && what == request::execute) {
-        return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
+    if (what == request::describe && bound_.known && names.given == bound_.portal) {
+        return forwarded(what, now, learns_rows(bound_.name, bound_.what, bound_.number));
     }
     return forwarded(what, now);
 }
@@ -289,8 +314,8 @@ bool client_session::open_to_doubt(const client_statements::slot *slot) const {
 }
 
 shared_statement client_session::remember(std::string_view body) {
-    const auto *const last = book().find("");
-    if (last != nullptr && last->now && last->now->known && last->now->body == body) return last->now;
+    const auto &last = book().find("")->now;
+    if (last && last->known && last->body == body) return last;
     return env_.statements->intern(body);
 }
 
@@ -345,17 +370,17 @@ client_session::verdict client_session::on_unnamed_parse(const wire::frame &mess
     using then = client_statements::on_failure;
     const auto batch = server_->owed().batch();
     std::uint8_t changes = 1;
-    auto what = std::make_shared<const statement>(statement{{}, 0, false});
+    shared_statement what;
     if (message.whole() && message.body_bytes <= unnamed_statement_max_bytes) {
         std::string name;
-        const auto text = wire::reader(names.rest).cstring();
-        if (const auto *const other = deallocates(text, name)) {
+        if (const auto *const other = deallocates(names.rest, name)) {
             if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
             make_deallocatable(fx);
             book().change(name, nullptr, batch, then::undo);
             ++changes;
             auto &out = env_.statements->scratch();
-            const auto body = std::string(deallocate_nothing).append(names.rest.substr(text.size()));
+            const auto text = names.rest.find('\0');
+            const auto body = std::string(deallocate_nothing).append(names.rest.substr(text));
             out.clear();
             frontend::append_parse(out, "", body);
             instead(message, out, fx);
@@ -363,8 +388,10 @@ client_session::verdict client_session::on_unnamed_parse(const wire::frame &mess
             what = remember(names.rest);
         }
     }
+    // Nothing that could be sent again: only the server that it goes to has it.
+    if (!what) what = std::make_shared<const statement>(statement{{}, 0, false});
     server_->expect_unnamed(what, parameters_);
-    book().change("", what, batch, then::clear);
+    book().change("", std::move(what), batch, then::clear);
     return forwarded(request::parse, now,
                      {.what = note::kind::unnamed, .client_changes = changes, .number = server_->unnamed_generation()});
 }
@@ -379,21 +406,20 @@ client_session::verdict client_session::on_duplicate(const wire::frame &message,
     out.clear();
     frontend::append_parse(out, server_statements::name_of(held.number), names.rest);
     instead(message, out, fx);
-    note about{.what = note::kind::client, .instead_of = "42P05"};
-    append_refusal(about.error, refusal::duplicate_statement, names.given);
-    return forwarded(request::parse, now, std::move(about));
+    return forwarded(request::parse, now, fails("42P05", refusal::duplicate_statement, names.given));
 }
 
 /// Bind, and Describe of a statement.
 client_session::verdict client_session::on_use(const wire::frame &message, request what, const head &names,
                                                time_point now, effects &fx) {
-    const auto *const slot = book().find(names.name);
-    if (open_to_doubt(slot)) return stall();
-    const auto held = slot != nullptr ? slot->now : nullptr;
+    static const client_statements::slot none;
+    const auto *const found = book().find(names.name);
+    if (open_to_doubt(found)) return stall();
+    const auto &slot = found != nullptr ? *found : none;
+    const auto &held = slot.now;
     // Which portal is executed later is not followed: any that is may be this one.
     bound_drop_ = bound_drop_ || (held && held->may_drop && what == request::bind);
-    const auto told = slot != nullptr ? slot->shape : nullptr;
-    if (what == request::bind) bound_.to.what = nullptr;
+    if (what == request::bind) bound_.known = false;
     if (names.name.empty()) {
         if (held && held->known) {
             if (!server_->has_unnamed(held, parameters_)) server_->prepare_unnamed(held, parameters_, fx);
@@ -401,15 +427,14 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
             server_->drop_unnamed(fx);  // PostgreSQL itself says that there is none
             return forwarded(what, now);
         }
-        return use(message, what, names, told, {held, 0}, now, fx);
+        return use(message, what, names, slot, 0, now, fx);
     }
     if (!held) {
         server_->drop_unnamed(fx);
         forward_named(message, names, "", fx);
-        note about{.what = note::kind::client, .instead_of = "26000"};
         const bool off = statement_limit() == 0;
-        append_refusal(about.error, off ? refusal::prepared_unsupported : refusal::unknown_statement, names.given);
-        return forwarded(what, now, std::move(about));
+        const auto why = off ? refusal::prepared_unsupported : refusal::unknown_statement;
+        return forwarded(what, now, fails("26000", why, names.given));
     }
     if (message.body_bytes > body_max_bytes) {  // our name for it may be longer
         close_with(refusal::message_too_long, fx);
@@ -419,43 +444,57 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const auto there = server_->prepare(held, parameters_, statement_limit(), fx);
     if (there.wait) return stall();
     if (first && there.tried) {
-        const bool binds_as_told = what == request::bind && told && told->has_parameters();
-        server_->kept_batch().begin(there.number, told != nullptr, binds_as_told);
+        const bool binds_as_told = what == request::bind && slot.shape && slot.shape->has_parameters();
+        server_->kept_batch().begin(there.number, slot.shape != nullptr, binds_as_told);
     }
-    return use(message, what, names, told, {held, there.number}, now, fx);
+    return use(message, what, names, slot, there.number, now, fx);
 }
 
 /// The statement is there. A client that was told what its rows are may not ask again: they must be those still, or it
 /// would read them by a description that they do not have. PostgreSQL keeps that promise for one session, by 0A000.
 client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
-                                            const row_shape &told, const target &it, time_point now, effects &fx) {
+                                            const client_statements::slot &slot, std::uint64_t number, time_point now,
+                                            effects &fx) {
+    const auto &[held, told, pending, batch] = slot;
     if (what == request::bind && told && server_->status() != backend::status_failed) {
-        const auto &here = server_->shape(it.number);
+        const auto &here = server_->shape(number);
         if (!here || (here->parameters.empty() && !told->parameters.empty())) {
-            server_->ask_shape(it.number, fx);
+            server_->ask_shape(number, fx);
             return stall();
         }
         if (!still_true(told, here)) {
-            env_.statements->renew(it.what);
+            env_.statements->renew(held);
             return fail_here(message, refusal::rows_changed, {}, now, fx);
         }
     }
-    used_ = it.what;
+    uses_ = true;
+    point(used_, held);
     if (what == request::bind) {
-        bound_.portal = names.portal;
-        bound_.name = names.name;
-        bound_.to = it;
+        if (bound_.portal != names.portal) bound_.portal = names.portal;
+        if (bound_.name != names.name) bound_.name = names.name;
+        point(bound_.what, held);
+        bound_.number = number;
+        bound_.known = true;
     }
-    if (!names.name.empty()) forward_named(message, names, server_statements::name_of(it.number), fx);
-    return forwarded(what, now, what == request::describe ? learns_rows(names.name, it) : note{});
+    if (!names.name.empty()) forward_named(message, names, server_statements::name_of(number), fx);
+    return what == request::describe ? forwarded(what, now, learns_rows(names.name, held, number))
+                                     : forwarded(what, now);
 }
 
-note client_session::learns_rows(std::string_view name, const target &it) const {
+note client_session::learns_rows(std::string_view name, const shared_statement &what, std::uint64_t number) const {
     return {.what = note::kind::told,
-            .number = it.number,
+            .number = number,
             .generation = server_->unnamed_generation(),
             .name = std::string(name),
-            .of = it.what};
+            .of = what};
+}
+
+/// A request that is sure to fail with `sqlstate`, for which the client gets words of ours.
+note client_session::fails(std::string_view sqlstate, refusal why, std::string_view argument) const {
+    note about{.what = note::kind::client, .must_fail = std::make_unique<note::failure>()};
+    about.must_fail->sqlstate = sqlstate;
+    append_refusal(about.must_fail->error, why, argument);
+    return about;
 }
 
 /// The head of the message with another name in it; the rest follows as it is.
@@ -481,11 +520,8 @@ client_session::verdict client_session::on_close(const wire::frame &message, con
                                                  effects &fx) {
     const auto *const slot = book().find(names.name);
     if (!names.name.empty() && open_to_doubt(slot)) return stall();
-    note about;
-    if (slot != nullptr && (slot->now || slot->pending > 0)) {
-        about = {.what = note::kind::client, .client_changes = 1};
-        book().change(names.name, nullptr, server_->owed().batch(), client_statements::on_failure::keep);
-    }
+    const bool changes = slot != nullptr && (slot->now || slot->pending > 0);
+    if (changes) book().change(names.name, nullptr, server_->owed().batch(), client_statements::on_failure::keep);
     if (names.name.empty()) {
         server_->forget_unnamed();
     } else {
@@ -494,7 +530,8 @@ client_session::verdict client_session::on_close(const wire::frame &message, con
         frontend::append_close_statement(out, nothing_name);
         instead(message, out, fx);
     }
-    return forwarded(request::close, now, std::move(about));
+    if (!changes) return forwarded(request::close, now);
+    return forwarded(request::close, now, {.what = note::kind::client, .client_changes = 1});
 }
 
 /// A Close while no server is ours: nothing can come in its way.
@@ -505,10 +542,13 @@ void client_session::forget_closed(std::string_view name) {
     book().settle(std::string_view("d"));
 }
 
-/// The client's statement that `sql` deallocates; null when it does not, or the name is SQL's own business.
-const client_statements::slot *client_session::deallocates(std::string_view sql, std::string &name) {
-    if (!may_have_statements() || sql.size() > deallocate_max_bytes) return nullptr;
-    name = deallocated_name(sql);
+/// The client's statement that `text`, SQL up to a zero byte, deallocates; null when it does not, or the name is SQL's
+/// own business.
+const client_statements::slot *client_session::deallocates(std::string_view text, std::string &name) {
+    if (!may_have_statements()) return nullptr;
+    const auto end = text.find('\0');
+    if (end > deallocate_max_bytes) return nullptr;  // or there is none
+    name = deallocated_name(text.substr(0, end));
     name.resize(std::min(name.size(), name_max_bytes));
     const auto *const slot = name.empty() ? nullptr : book().find(name);
     return slot != nullptr && (slot->now || open_to_doubt(slot)) ? slot : nullptr;
@@ -532,17 +572,16 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     if (server_->owed().doubtful() || server_->owed().copy_open()) return forwarded(request::query, now);
     using then = client_statements::on_failure;
     const auto batch = server_->owed().batch();
-    note about;
+    std::uint8_t changes = 0;
     std::string name;
     // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with
     // more behind its text is PostgreSQL's to refuse.
-    auto sql = wire::reader(message.body).cstring();
-    if (!message.whole() || sql.size() + 1 != message.body_bytes) sql = {};
-    if (const auto *const other = deallocates(sql, name)) {
+    const bool plain = may_have_statements() && message.whole() && message.body.find('\0') + 1 == message.body_bytes;
+    if (const auto *const other = plain ? deallocates(message.body, name) : nullptr) {
         if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
         make_deallocatable(fx);
         book().change(name, nullptr, batch, then::undo);
-        ++about.client_changes;
+        ++changes;
         auto &out = env_.statements->scratch();
         out.clear();
         frontend::append_query(out, deallocate_nothing);
@@ -553,12 +592,13 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     const auto *const unnamed = statements_ ? statements_->find("") : nullptr;
     if (unnamed != nullptr && (unnamed->now || unnamed->pending > 0)) {
         book().change("", nullptr, batch, then::keep);
-        ++about.client_changes;
+        ++changes;
     }
     // Also without a name so far: one that it takes away may come right behind it.
-    about.may_drop = !message.whole() || may_drop_statements(message.body);
-    if (about.client_changes > 0 || about.may_drop) about.what = note::kind::client;
-    return forwarded(request::query, now, std::move(about));
+    const bool may_drop = !message.whole() || may_drop_statements(message.body);
+    if (changes == 0 && !may_drop) return forwarded(request::query, now);
+    return forwarded(request::query, now,
+                     {.what = note::kind::client, .client_changes = changes, .may_drop = may_drop});
 }
 
 /// An error of ours in the middle of the client's batch: the server is brought to fail at this place, so that it undoes
@@ -570,9 +610,7 @@ client_session::verdict client_session::fail_here(const wire::frame &message, re
     out.clear();
     frontend::append_describe_statement(out, "");
     fx.to_server.make([&](std::string &to) { to += out; });
-    note about{.what = note::kind::client, .instead_of = "26000"};
-    append_refusal(about.error, why, argument);
-    forwarded(request::describe, now, std::move(about));
+    forwarded(request::describe, now, fails("26000", why, argument));
     head_taken_ = message.here_bytes();
     return verdict::drop;
 }

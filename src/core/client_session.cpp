@@ -127,8 +127,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     rounds_ = server.rounds();
     transaction_since_ = now;
     bound_drop_ = false;
-    bound_.to.what = nullptr;
-    used_ = nullptr;
+    bound_.known = uses_ = false;  // what they hold mostly is what comes next
     notified_ = false;
     enter(client_state::active, now);
     fx.client = client_next::resume;
@@ -205,7 +204,7 @@ void client_session::on_statements_settled(std::string_view outcomes) {
 }
 
 void client_session::on_rows_changed() {
-    if (used_ && used_->known) env_.statements->renew(used_);
+    if (uses_ && used_->known) env_.statements->renew(used_);
 }
 
 void client_session::on_all_deallocated() {

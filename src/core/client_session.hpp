@@ -75,8 +75,8 @@ public:
     /// The ends of the oldest changes of our statements: one `outcome` a byte.
     void on_statements_settled(std::string_view outcomes);
     void on_all_deallocated();
-    void on_told(std::string_view name, const shared_statement &of, row_shape rows) {
-        book().told(name, of, std::move(rows));
+    void on_told(std::string_view name, const shared_statement &of, const row_shape &rows) {
+        book().told(name, of, rows);
     }
     /// The statement used last gives other rows than it did.
     void on_rows_changed();
@@ -113,9 +113,14 @@ private:
         since_ = now;
     }
     std::size_t relay(std::string_view bytes, base::time_point now, effects &fx);
-    verdict on_frame(const wire::frame &, base::time_point now, effects &fx);
+    // Inline are five that have one caller each, in client_requests.cpp: every message goes through most of them, and
+    // each call cost 30 instructions.
+    [[gnu::always_inline]] inline verdict on_frame(const wire::frame &, base::time_point now, effects &fx);
     verdict on_sync(disposition, base::time_point now, effects &fx);
-    verdict on_request(const wire::frame &, request, base::time_point now, effects &fx);
+    [[gnu::always_inline]] inline verdict on_request(const wire::frame &, request, base::time_point now, effects &fx);
+    [[gnu::always_inline]] inline verdict on_named(const wire::frame &, request, base::time_point now, effects &fx);
+    verdict want_server(base::time_point now, effects &fx);
+    bool may_send(base::time_point now, effects &fx);
     /// What stands at the head of Parse, Bind, Describe and Close.
     struct head {
         std::string_view portal;
@@ -128,20 +133,19 @@ private:
     };
     /// Nothing: it was read. Else what becomes of the message instead.
     std::optional<verdict> read_head(const wire::frame &, request, head &, effects &fx);
-    verdict on_statement(const wire::frame &, request, const head &, base::time_point now, effects &fx);
-    verdict on_name(const wire::frame &, request, const head &, base::time_point now, effects &fx);
+    [[gnu::always_inline]] inline verdict on_statement(const wire::frame &, request, const head &, base::time_point now,
+                                                       effects &fx);
+    [[gnu::always_inline]] inline verdict on_name(const wire::frame &, request, const head &, base::time_point now,
+                                                  effects &fx);
     verdict on_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_duplicate(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
-    struct target {
-        shared_statement what;
-        std::uint64_t number = 0;  ///< its name on the server; 0: unnamed
-    };
-    verdict use(const wire::frame &, request, const head &, const row_shape &told, const target &, base::time_point now,
-                effects &fx);
-    server_session::note learns_rows(std::string_view name, const target &) const;
+    verdict use(const wire::frame &, request, const head &, const client_statements::slot &, std::uint64_t number,
+                base::time_point now, effects &fx);
+    server_session::note learns_rows(std::string_view name, const shared_statement &, std::uint64_t number) const;
+    server_session::note fails(std::string_view sqlstate, refusal, std::string_view argument) const;
     verdict on_close(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_query(const wire::frame &, base::time_point now, effects &fx);
     void forget_closed(std::string_view name);
@@ -154,10 +158,15 @@ private:
     verdict need(const wire::frame &);
     verdict stall();
     verdict stall_for_answers(effects &fx);
-    void send(std::string_view bytes, effects &fx);
+    void send(std::string_view bytes, effects &fx) {
+        fx.to_server.view(bytes);
+        if (server_ != nullptr) server_->kept_batch().add(bytes);
+    }
     verdict instead(const wire::frame &, std::string_view bytes, effects &fx);
     verdict fail_here(const wire::frame &, refusal, std::string_view argument, base::time_point now, effects &fx);
-    verdict forwarded(request, base::time_point now, server_session::note about = {});
+    verdict forwarded(request, base::time_point now);
+    verdict forwarded(request, base::time_point now, server_session::note &&about);
+    verdict runs(request, base::time_point now);
     void forward_named(const wire::frame &, const head &, std::string_view own_name, effects &fx);
     client_statements &book() {
         if (!statements_) statements_ = std::make_unique<client_statements>();
@@ -195,12 +204,15 @@ private:
     bool notified_ = false;      ///< query_wait_notify was sent in this wait
     struct {
         std::string portal, name;
-        target to{};
-    } bound_;                  ///< by the last Bind of this link, if it is known of what
-    shared_statement used_;    ///< bound or described last
-    bool only_known_ = false;  ///< the batch is only Parses of what the server has, so far
-    bool bound_drop_ = false;  ///< in this link a DISCARD or DEALLOCATE was bound
-    bool stalled_ = false;     ///< waits until the server has answered more
+        shared_statement what{};
+        std::uint64_t number = 0;  ///< its name on the server; 0: unnamed
+        bool known = false;        ///< in this link, and of what
+    } bound_;                      ///< by the last Bind
+    shared_statement used_;        ///< bound or described last
+    bool uses_ = false;            ///< in this link
+    bool only_known_ = false;      ///< the batch is only Parses of what the server has, so far
+    bool bound_drop_ = false;      ///< in this link a DISCARD or DEALLOCATE was bound
+    bool stalled_ = false;         ///< waits until the server has answered more
 };
 
 }  // namespace pgsluice::core

@@ -16,12 +16,14 @@ public:
     void view(std::string_view bytes) {
         if (bytes.empty()) return;
         size_bytes_ += bytes.size();
-        if (!pieces_.empty() && pieces_.back().data != nullptr &&
-            pieces_.back().data + pieces_.back().size == bytes.data()) {
-            pieces_.back().size += bytes.size();
-        } else {
-            pieces_.push_back({bytes.data(), 0, bytes.size()});
+        if (!pieces_.empty()) {
+            auto &last = pieces_.back();
+            if (last.data != nullptr && last.data + last.size == bytes.data()) {
+                last.size += bytes.size();
+                return;
+            }
         }
+        pieces_.push_back({bytes.data(), 0, bytes.size()});
     }
 
     /// Calls `build(std::string &)`, which appends the bytes of its own making.

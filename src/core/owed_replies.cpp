@@ -14,6 +14,14 @@ bool ends_batch(request what) {
 
 }  // namespace
 
+void owed_replies::push(request what, asker who, bool noted) {
+    const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
+    queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
+    if (!ends_batch(what)) return;
+    ++ends_;
+    ++batches_;
+}
+
 bool owed_replies::sent(request what, asker who, bool noted) {
     if (doubtful()) {
         most_heard_ += what == request::sync ? 1 : 0;
@@ -54,38 +62,34 @@ bool owed_replies::sent(request what, asker who, bool noted) {
     return true;
 }
 
-asker owed_replies::next_asker() const {
-    return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client;
-}
-
-void owed_replies::push(request what, asker who, bool noted) {
-    const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
-    queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
-    if (!ends_batch(what)) return;
-    ++ends_;
-    ++batches_;
-}
-
 void owed_replies::note_end(std::size_t index, outcome how) {
     if ((queue_[index] & noted_bit) != 0) outcomes_.push_back(static_cast<char>(how));
 }
 
+void owed_replies::take_next(outcome how) {
+    const char entry = queue_[head_++];
+    if ((entry & noted_bit) != 0) outcomes_.push_back(static_cast<char>(how));
+    if (ends_batch(request_of(entry))) --ends_;
+}
+
 /// The request at the head has its answer.
 void owed_replies::end_next(outcome how) {
-    drop_until(head_ + 1, how);
-    while (owed() > 0 && head() == request::copy_end) drop_until(head_ + 1, how);
+    do take_next(how);
+    while (owed() > 0 && head() == request::copy_end);
+    forget_ended();
 }
 
 void owed_replies::drop_until(std::size_t index, outcome how) {
-    for (; head_ < index; ++head_) {
-        note_end(head_, how);
-        if (ends_batch(head())) --ends_;
-    }
+    while (head_ < index) take_next(how);
+    forget_ended();
+}
+
+void owed_replies::forget_ended() {
     if (head_ == queue_.size()) {
         queue_.clear();
         head_ = 0;
     } else if (head_ > 4096 && head_ > queue_.size() / 2) {
-        queue_.erase(0, head_);
+        queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(head_));
         head_ = 0;
     }
 }
@@ -217,7 +221,8 @@ fate owed_replies::received(char type) {
     if (type == backend::error_response) return failed();
     if (doubtful()) return in_doubt(type);
     if (owed() == 0) return fate::violation;
-    const request what = head();
+    const char entry = queue_[head_];
+    const request what = request_of(entry);
     if (maybe_syncs_ > 0) {
         if (type == backend::ready_for_query && what != request::sync) {
             --maybe_syncs_;
@@ -225,11 +230,10 @@ fate owed_replies::received(char type) {
         }
         if (type != backend::ready_for_query) maybe_syncs_ = 0;
     }
-    const step means = step_of(type, what);
-    const fate good = next_asker() == asker::pooler  ? fate::swallow
+    const fate good = (entry & pooler_bit) != 0      ? fate::swallow
                       : what == request::known_parse ? fate::parse_complete
                                                      : fate::to_client;
-    switch (means) {
+    switch (step_of(type, what)) {
         case step::violation:
             return fate::violation;
         case step::fails:  // handled above: also when nothing is owed

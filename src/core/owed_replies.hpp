@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/protocol_table.hpp"
 
@@ -47,7 +48,7 @@ public:
     }
     std::size_t owed() const { return queue_.size() - head_; }
     /// Who gets what comes next; the client when nothing is owed.
-    asker next_asker() const;
+    asker next_asker() const { return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client; }
     /// What is answered next; only when something is owed.
     request next_request() const { return head(); }
     /// The request that is answered next has a note.
@@ -93,10 +94,13 @@ private:
     static constexpr char pooler_bit = 0x40;
     static constexpr char noted_bit = 0x20;
     static constexpr char request_bits = 0x1f;
+    static request request_of(char entry) { return static_cast<request>(entry & request_bits); }
     request head() const { return at(head_); }
-    request at(std::size_t index) const { return static_cast<request>(queue_[index] & request_bits); }
-    void push(request what, asker who, bool noted);
+    request at(std::size_t index) const { return request_of(queue_[index]); }
+    [[gnu::always_inline]] inline void push(request what, asker who, bool noted);
+    void take_next(outcome);
     void end_next(outcome);
+    void forget_ended();
     void note_end(std::size_t index, outcome);
     void drop_until(std::size_t index, outcome);
     void begin_copy_in();
@@ -109,7 +113,7 @@ private:
     fate in_doubt(char type);
     void drop_all();
 
-    std::string queue_;  ///< one byte an entry: request, pooler_bit, noted_bit
+    std::vector<char> queue_;  ///< one byte an entry: request, pooler_bit, noted_bit
     std::string outcomes_;
     std::size_t head_ = 0;
     std::size_t ends_ = 0;             ///< entries in the queue that end a batch

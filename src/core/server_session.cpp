@@ -164,9 +164,8 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
         return true;
     }
     // What we look into must be here whole; the rest streams.
-    const bool inspected = !relayed || is_inspected(message) || describes_noted(message) ||
-                           retry_.may_hold(message.type, message.body_bytes);
-    if (inspected && !message.whole()) {
+    if (!message.whole() && (!relayed || is_inspected(message) || describes_noted(message) ||
+                             retry_.may_hold(message.type, message.body_bytes))) {
         if (message.body_bytes <= inspected_max_bytes) return false;
         lose("bad packet", fx);
         return false;
@@ -413,38 +412,11 @@ bool server_session::clean() const {
 // ---- replies ----
 
 void server_session::on_reply(const wire::frame &message, std::string_view raw, effects &fx) {
-    const bool ours = owed_.next_asker() == asker::pooler || client_ == nullptr;
-    if (may_come_any_time(message.type)) {
-        if (message.type == backend::parameter_status) {
-            const auto before = parameters_;
-            if (!record_parameter(message.body)) return lose("broken ParameterStatus packet", fx);
-            if (errand_ != errand::parameters && !same_meaning(*before, *parameters_)) {
-                statements_.meaning_changed(rounds_);
-                unnamed_meaning_changed();
-            }
-            // What our own queries made of the client's parameters it is told when they are over.
-            body_forward_ = client_ != nullptr && errand_ == errand::none;
-            // By the next link, as must_relink() says; in session mode there is none.
-            const bool brings_back = reset_ && settings_->pool_mode != config::pool_mode::session;
-            const auto *const own = brings_back ? greeting_->parameters.get() : nullptr;
-            if (body_forward_ && client_->on_parameter_report(before, parameters_, own, fx)) {
-                body_forward_ = false;
-                doubted_ = true;
-            }
-        } else if (message.type == backend::notice_response) {
-            body_forward_ = !ours;
-        } else {
-            // Outside session mode a LISTEN may be another client's: its notifications are not for this one.
-            body_forward_ = !ours && (settings_->pool_mode == config::pool_mode::session ||
-                                      base::seeded(base::bug::notification_to_anyone));
-        }
-        if (body_forward_) fx.to_client.view(raw);
-        return;
-    }
+    if (may_come_any_time(message.type)) return on_unasked(message, raw, fx);
     const bool is_error = message.type == backend::error_response;
     if (is_error && message.whole() && on_error(message.body, fx)) return;
-    if (message.type == backend::row_description || message.type == backend::no_data ||
-        message.type == backend::parameter_description) {
+    if (owed_.next_noted() && (message.type == backend::row_description || message.type == backend::no_data ||
+                               message.type == backend::parameter_description)) {
         note_shape(message);
     }
     const auto to = owed_.received(message.type);
@@ -454,7 +426,7 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
         if (retry_.may_hold(message.type, message.body_bytes)) return retry_.hold(raw);
         retry_.clear();
     }
-    give_held(fx);
+    if (retry_.holds()) give_held(fx);
     if (is_error && to == fate::swallow) on_errand_error(message.body);
     if (message.type == backend::command_complete) {
         if (ends_all_statements(message.body)) on_all_deallocated(to);
@@ -467,16 +439,51 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
     body_forward_ = to == fate::to_client;
     if (!body_forward_) return;
     fx.to_client.view(raw);
-    error_last_ = is_error;
-    farewell_ = is_error && message.whole() && ends_session(message.body);
-    out_of_step_ = is_error && owed_.doubtful() && message.whole() && breaks_protocol(message.body);
+    error_last_ = farewell_ = out_of_step_ = false;
+    if (is_error) on_last_words(message);
+}
+
+/// The client got an error.
+void server_session::on_last_words(const wire::frame &error) {
+    error_last_ = true;
+    farewell_ = error.whole() && ends_session(error.body);
+    out_of_step_ = owed_.doubtful() && error.whole() && breaks_protocol(error.body);
+}
+
+/// NoticeResponse, ParameterStatus and NotificationResponse.
+void server_session::on_unasked(const wire::frame &message, std::string_view raw, effects &fx) {
+    const bool ours = owed_.next_asker() == asker::pooler || client_ == nullptr;
+    if (message.type == backend::parameter_status) {
+        const auto before = parameters_;
+        if (!record_parameter(message.body)) return lose("broken ParameterStatus packet", fx);
+        if (errand_ != errand::parameters && !same_meaning(*before, *parameters_)) {
+            statements_.meaning_changed(rounds_);
+            unnamed_meaning_changed();
+        }
+        // What our own queries made of the client's parameters it is told when they are over.
+        body_forward_ = client_ != nullptr && errand_ == errand::none;
+        // By the next link, as must_relink() says; in session mode there is none.
+        const bool brings_back = reset_ && settings_->pool_mode != config::pool_mode::session;
+        const auto *const own = brings_back ? greeting_->parameters.get() : nullptr;
+        if (body_forward_ && client_->on_parameter_report(before, parameters_, own, fx)) {
+            body_forward_ = false;
+            doubted_ = true;
+        }
+    } else if (message.type == backend::notice_response) {
+        body_forward_ = !ours;
+    } else {
+        // Outside session mode a LISTEN may be another client's: its notifications are not for this one.
+        body_forward_ = !ours && (settings_->pool_mode == config::pool_mode::session ||
+                                  base::seeded(base::bug::notification_to_anyone));
+    }
+    if (body_forward_) fx.to_client.view(raw);
 }
 
 /// Errors that concern prepared statements. True: all is done; the client got other words, or none.
 bool server_session::on_error(std::string_view body, effects &fx) {
     if (refuses_statement(body)) {
         if (begin_retry(fx)) return true;
-        give_held(fx);
+        if (retry_.holds()) give_held(fx);
         statements_.all_stale();  // one of them was
         if (client_ != nullptr) client_->on_rows_changed();
     }

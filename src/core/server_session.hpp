@@ -128,12 +128,14 @@ public:
         std::uint64_t number = 0;
         std::uint64_t generation = 0;  ///< of the unnamed statement, where that is meant: number 0
         std::string name{};
-        shared_statement of{};          ///< what `name` is for the client at this place
-        std::string_view instead_of{};  ///< a literal SQLSTATE: it is sure to fail with this one ...
-        std::string error{};            ///< ... and the client gets this ErrorResponse instead
-        bool must_fail() const { return !instead_of.empty(); }
+        shared_statement of{};  ///< what `name` is for the client at this place
+        struct failure {
+            std::string_view sqlstate;  ///< a literal: it is sure to fail with this one ...
+            std::string error;          ///< ... and the client gets this ErrorResponse instead
+        };
+        std::unique_ptr<failure> must_fail{};  ///< rare, and a note is moved often
     };
-    void send_noted(request, asker, note);
+    void send_noted(request, asker, note &&);
     struct prepared {
         bool wait = false;         ///< can not be told before the server has answered more
         std::uint64_t number = 0;  ///< its name is server_statements::name_of(number); 0: not there
@@ -148,18 +150,21 @@ public:
     bool has_unnamed(const shared_statement &, const shared_parameters &under) const;
     void prepare_unnamed(const shared_statement &, const shared_parameters &under, effects &);
     /// A Parse of the unnamed statement goes out: it is there when that succeeds.
-    void expect_unnamed(shared_statement, shared_parameters under);
+    void expect_unnamed(const shared_statement &, const shared_parameters &under);
     /// What is known of the rows of `number`, 0 for the unnamed one, as the server has it.
     const row_shape &shape(std::uint64_t number);
     /// Asks for it; the answer is waited for. False: asked already.
     bool ask_shape(std::uint64_t number, effects &);
     std::uint64_t unnamed_generation() const { return unnamed_.generation; }
     /// Something goes out that ends or may end the unnamed statement.
-    void forget_unnamed() { unnamed_ = {nullptr, nullptr, 0, unnamed_.generation + 1, false, nullptr, false}; }
+    void forget_unnamed() {
+        ++unnamed_.generation;
+        if (unnamed_.what) expect_unnamed(nullptr, nullptr);
+    }
     /// From here on the server has no unnamed statement.
     void drop_unnamed(effects &);
     /// Sends `bytes`, a request of ours within the client's batch.
-    void tell(request, note, effects &, std::string_view bytes);
+    void tell(request, note &&, effects &, std::string_view bytes);
     /// A request that may end all named statements is not answered yet.
     bool drops_under_way() const { return drops_ > 0; }
     /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
@@ -245,18 +250,22 @@ public:
 private:
     void enter(server_state next) { state_ = next; }
     /// False: the whole body is needed and not here yet.
-    bool on_frame(const wire::frame &, std::string_view raw, effects &);
+    [[gnu::always_inline]] inline bool on_frame(const wire::frame &, std::string_view raw, effects &);
     void on_login(const wire::frame &, effects &);
     void on_authentication(const wire::frame &, effects &);
     void on_sasl(std::uint32_t code, std::string_view data, effects &);
     void on_reply(const wire::frame &, std::string_view raw, effects &);
+    void on_last_words(const wire::frame &error);
+    void on_unasked(const wire::frame &, std::string_view raw, effects &);
     bool on_ready(char status, fate, effects &);
     void on_errand_over(effects &);
     bool on_error(std::string_view body, effects &);
     bool describes_noted(const wire::frame &) const;
     void note_shape(const wire::frame &);
+    void read_shape(const wire::frame &);
     void settle_shape(const note &, outcome);
-    bool settle_notes();
+    bool settle_notes() { return owed_.outcomes().empty() || settle_ended(); }
+    bool settle_ended();
     void unnamed_meaning_changed();
     void on_all_deallocated(fate);
     bool replaces_error(std::string_view body, effects &);
@@ -313,6 +322,7 @@ private:
     batch_retry retry_;
     std::string scratch_, client_outcomes_;
     row_shape last_shape_;
+    std::string last_rows_;        ///< what it was read from
     std::string parameters_seen_;  ///< of the ParameterDescription, until the rows' comes
     std::uint32_t drops_ = 0;      ///< noted requests that may end all named statements
     std::uint64_t links_ = 0;      ///< clients linked so far

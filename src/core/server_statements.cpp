@@ -15,13 +15,13 @@ namespace frontend = wire::frontend;
 
 // ---- before a message of the client's ----
 
-void server_session::tell(request what, note about, effects &fx, std::string_view bytes) {
+void server_session::tell(request what, note &&about, effects &fx, std::string_view bytes) {
     fx.to_server.make([&](std::string &out) { out += bytes; });
     send_noted(what, asker::pooler, std::move(about));
     retry_.clear();  // it leaves a trace of its own
 }
 
-void server_session::send_noted(request what, asker who, note about) {
+void server_session::send_noted(request what, asker who, note &&about) {
     const bool noted = about.what != note::kind::none;
     if (!owed_.sent(what, who, noted) || !noted) return;
     drops_ += about.may_drop ? 1 : 0;
@@ -70,8 +70,13 @@ bool server_session::has_unnamed(const shared_statement &what, const shared_para
     return same && (unnamed_.made_under == under || same_meaning(*unnamed_.made_under, *under));
 }
 
-void server_session::expect_unnamed(shared_statement what, shared_parameters under) {
-    unnamed_ = {std::move(what), std::move(under), owed_.batch(), unnamed_.generation + 1, false, nullptr, false};
+void server_session::expect_unnamed(const shared_statement &what, const shared_parameters &under) {
+    point(unnamed_.what, what);
+    point(unnamed_.made_under, under);
+    unnamed_.batch = owed_.batch();
+    ++unnamed_.generation;
+    unnamed_.ready = unnamed_.asked = false;
+    unnamed_.shape = nullptr;
 }
 
 void server_session::prepare_unnamed(const shared_statement &what, const shared_parameters &under, effects &fx) {
@@ -120,27 +125,34 @@ void server_session::settle_shape(const note &it, outcome how) {
     }
 }
 
+/// What RowDescription or NoData says; null when it is not well formed.
+void server_session::read_shape(const wire::frame &answer) {
+    scratch_.clear();
+    const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, scratch_);
+    last_shape_ = good ? std::make_shared<const description>(description{scratch_, parameters_seen_}) : nullptr;
+    last_rows_ = answer.body;
+}
+
 /// A Describe that has a note is answered: here, and in the client's book, it is known what the rows are.
 void server_session::note_shape(const wire::frame &answer) {
-    if (!owed_.next_noted() || !answer.whole()) return;
+    if (!answer.whole()) return;
     const auto &it = notes_[first_note_];
     if (it.what != note::kind::shape && it.what != note::kind::told) return;
     if (answer.type == backend::parameter_description) {
         parameters_seen_ = answer.body;
         return;
     }
-    scratch_.clear();
-    const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, scratch_);
-    // Mostly the same again.
-    if (good && (!last_shape_ || last_shape_->rows != scratch_ || last_shape_->parameters != parameters_seen_)) {
-        last_shape_ = std::make_shared<const description>(description{scratch_, parameters_seen_});
-    }
+    // Mostly the same again, to the byte: to read it would cost 200 instructions, to compare it costs 20.
+    const bool whole_kind = (answer.type == backend::no_data) == answer.body.empty();
+    const bool same =
+        last_shape_ && whole_kind && answer.body == last_rows_ && last_shape_->parameters == parameters_seen_;
+    if (!same) read_shape(answer);
     parameters_seen_.clear();
-    const auto rows = good ? last_shape_ : row_shape{};
+    const auto &rows = last_shape_;
     if (it.number != 0) {
-        if (auto *const held = statements_.at(it.number)) held->shape = joined(rows, held->shape);
+        if (auto *const held = statements_.at(it.number)) join(held->shape, rows);
     } else if (it.generation == unnamed_.generation) {
-        unnamed_.shape = joined(rows, unnamed_.shape);
+        join(unnamed_.shape, rows);
     }
     if (it.what == note::kind::told && client_ != nullptr) client_->on_told(it.name, it.of, rows);
 }
@@ -162,28 +174,36 @@ void server_session::unnamed_meaning_changed() {
 // ---- as replies come ----
 
 /// What the ended requests leave behind, here and in the client's book. False: the server did what it can not do.
-bool server_session::settle_notes() {
-    if (owed_.outcomes().empty()) return true;
+bool server_session::settle_ended() {
     client_outcomes_.clear();
     bool possible = true;
     for (const char how : owed_.outcomes()) {
         const auto &it = notes_[first_note_++];
         const auto ended = static_cast<outcome>(how);
-        if (it.what == note::kind::named) statements_.settle(it.number, ended, rounds_);
-        if (it.what == note::kind::unnamed && it.number == unnamed_.generation) {
-            if (ended == outcome::done) {
-                unnamed_.ready = true;
-            } else {
-                forget_unnamed();
-            }
+        switch (it.what) {
+            case note::kind::named:
+                statements_.settle(it.number, ended, rounds_);
+                break;
+            case note::kind::unnamed:
+                if (it.number != unnamed_.generation) break;
+                unnamed_.ready = ended == outcome::done;
+                if (!unnamed_.ready) forget_unnamed();
+                break;
+            case note::kind::shape:
+                settle_shape(it, ended);
+                break;
+            default:
+                break;
         }
-        if (it.what == note::kind::shape) settle_shape(it, ended);
-        possible = possible && !(it.must_fail() && ended == outcome::done);
-        client_outcomes_.append(it.client_changes, how);
+        possible = possible && !(it.must_fail && ended == outcome::done);
+        for (auto left = it.client_changes; left > 0; --left) client_outcomes_.push_back(how);
         drops_ -= it.may_drop ? 1 : 0;
     }
     owed_.clear_outcomes();
-    if (first_note_ == notes_.size() || first_note_ > 4096) {
+    if (first_note_ == notes_.size()) {
+        notes_.clear();
+        first_note_ = 0;
+    } else if (first_note_ > 4096) {
         notes_.erase(notes_.begin(), notes_.begin() + static_cast<std::ptrdiff_t>(first_note_));
         first_note_ = 0;
     }
@@ -198,10 +218,10 @@ void server_session::on_all_deallocated(fate to) {
 
 /// The words for an error that we have brought about: as PostgreSQL says it of the client's own name.
 bool server_session::replaces_error(std::string_view body, effects &fx) {
-    if (!owed_.next_noted() || !notes_[first_note_].must_fail()) return false;
+    if (!owed_.next_noted() || !notes_[first_note_].must_fail) return false;
     const auto fields = wire::parse_error_fields(body);
-    const auto &it = notes_[first_note_];
-    if (!fields || fields->sqlstate != it.instead_of) return false;
+    const auto &it = *notes_[first_note_].must_fail;
+    if (!fields || fields->sqlstate != it.sqlstate) return false;
     if (client_ != nullptr) fx.to_client.make([&](std::string &out) { out += it.error; });
     return true;
 }
@@ -239,8 +259,8 @@ bool server_session::renames_error(std::string_view body, effects &fx) {
 // ---- the batch that is sent once more ----
 
 bool server_session::refuses_statement(std::string_view body) const {
-    const auto next = owed_.next_request();
     if (owed_.owed() == 0 || owed_.next_asker() != asker::client) return false;
+    const auto next = owed_.next_request();
     if (next != request::bind && next != request::describe) return false;
     if (owed_.next_noted() && notes_[first_note_].what != note::kind::told) return false;  // brought about by us
     const auto fields = wire::parse_error_fields(body);
@@ -251,7 +271,6 @@ bool server_session::refuses_statement(std::string_view body) const {
 
 /// What the client was to get before the reply at hand.
 void server_session::give_held(effects &fx) {
-    if (!retry_.holds()) return;
     const auto held = retry_.take_held();
     if (client_ != nullptr) fx.to_client.make([&](std::string &out) { out += held; });
 }

@@ -40,6 +40,11 @@ struct description {
     bool operator==(const description &) const = default;
 };
 using row_shape = std::shared_ptr<const description>;
+/// A copy costs an atomic count, more than a look: the same statement, set or shape mostly comes again.
+template <class Pointer>
+void point(Pointer &at, const Pointer &to) {
+    if (at != to) at = to;
+}
 /// False when the body is not well formed.
 bool shape_of_rows(std::string_view row_description, std::string &shape);
 /// What the client was `told` holds for the statement that is `here`.
@@ -48,8 +53,8 @@ inline bool still_true(const row_shape &told, const row_shape &here) {
     return told && here && told->rows == here->rows &&
            (told->parameters.empty() || told->parameters == here->parameters);
 }
-/// `fresh`, with the parameters of `known` where only a portal was described: a statement's never change.
-row_shape joined(row_shape fresh, const row_shape &known);
+/// `known` becomes `fresh`, with its own parameters where only a portal was described: a statement's never change.
+void join(row_shape &known, const row_shape &fresh);
 
 /// A named statement's Parse must be whole here to be known again; beyond this it is refused.
 inline constexpr std::size_t named_statement_max_bytes = 16 << 20;
@@ -83,6 +88,14 @@ private:
     std::uint32_t mark_;
 };
 
+/// What one of a client's names stands for.
+struct name_slot {
+    shared_statement now;       ///< null: there is none
+    row_shape shape;            ///< what the client was told of its rows
+    std::uint32_t pending = 0;  ///< changes that are not settled yet
+    std::uint64_t batch = 0;    ///< in which the last of them was made
+};
+
 /// A client's statements by its own names; "" is the unnamed one. A change holds at once for the batch that made it,
 /// for good when the server has answered, and is undone when the server has skipped it.
 class client_statements {
@@ -90,17 +103,12 @@ public:
     /// What a failure of the request (not of one before it) leaves behind.
     enum class on_failure : std::uint8_t { undo, keep, clear };
 
-    struct slot {
-        shared_statement now;       ///< null: there is none
-        row_shape shape;            ///< what the client was told of its rows
-        std::uint32_t pending = 0;  ///< changes that are not settled yet
-        std::uint64_t batch = 0;    ///< in which the last of them was made
-    };
-    /// Null when the name was never used. Valid until the next call that is not const.
+    using slot = name_slot;
+    /// Null when the name is not used; never for "". Valid until the next call that is not const.
     const slot *find(std::string_view name) const;
     void change(std::string_view name, shared_statement to, std::uint64_t batch, on_failure);
     /// The client was told what the rows of `what` are, which `name` was when it asked, and may no longer be.
-    void told(std::string_view name, const shared_statement &what, row_shape);
+    void told(std::string_view name, const shared_statement &what, const row_shape &);
     /// The ends of the oldest changes, one `outcome` a byte, in order.
     void settle(std::string_view outcomes);
     /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).
@@ -126,10 +134,12 @@ private:
         row_shape shape_before;
         on_failure then = on_failure::undo;
     };
-    void put(place &, shared_statement, row_shape);
+    place *at(std::string_view name);
+    shared_statement put(place &, shared_statement, row_shape);
     void put_back(std::size_t change, shared_statement, row_shape);
     void forget_if_empty(place &);
 
+    place unnamed_;  ///< comes and goes with every batch, so it is not looked up
     slots slots_;
     std::vector<change_made> changes_;  ///< oldest first; settled ones in front of first_
     std::size_t first_ = 0;

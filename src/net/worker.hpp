@@ -90,20 +90,19 @@ public:
     class effects_lease {
     public:
         explicit effects_lease(worker &owner) : owner_(owner) {
-            if (owner_.spare_effects_.empty()) owner_.spare_effects_.push_back(std::make_unique<core::effects>());
-            it_ = std::move(owner_.spare_effects_.back());
-            owner_.spare_effects_.pop_back();
+            if (owner_.leases_ == owner_.effects_.size()) owner_.effects_.push_back(std::make_unique<core::effects>());
+            it_ = owner_.effects_[owner_.leases_++].get();
             it_->clear();
         }
-        ~effects_lease() { owner_.spare_effects_.push_back(std::move(it_)); }
+        ~effects_lease() { --owner_.leases_; }
         effects_lease(const effects_lease &) = delete;
         effects_lease &operator=(const effects_lease &) = delete;
         core::effects &operator*() { return *it_; }
-        core::effects *operator->() { return it_.get(); }
+        core::effects *operator->() { return it_; }
 
     private:
         worker &owner_;
-        std::unique_ptr<core::effects> it_;
+        core::effects *it_;
     };
 
 private:
@@ -124,7 +123,8 @@ private:
     base::time_point now_;
     timer_wheel wheel_;
     std::unique_ptr<char[]> scratch_;
-    std::vector<std::unique_ptr<core::effects>> spare_effects_;
+    std::vector<std::unique_ptr<core::effects>> effects_;
+    std::size_t leases_ = 0;  ///< the first so many of them are in use
     std::unordered_map<base::client_id, boost::intrusive_ptr<client>> clients_;
     std::unordered_map<base::server_id, boost::intrusive_ptr<server>> servers_;
     std::unordered_map<const cancel_connection *, std::shared_ptr<cancel_connection>> cancels_;
