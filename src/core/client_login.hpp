@@ -53,8 +53,8 @@ class client_login {
 public:
     explicit client_login(const environment &env, client_facts facts = {}) : env_(env), facts_(std::move(facts)) {}
 
-    /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, cancel or close when that point is
-    /// reached.
+    /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, cancel or close when that point
+    /// is reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
     /// One of the pooler's own, which proves nothing: on_bytes() is not for it.
     void begin_as(std::string database, std::string user) {

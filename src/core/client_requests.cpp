@@ -27,9 +27,8 @@ constexpr std::size_t deallocate_max_bytes = 1024;
 constexpr std::size_t owed_max = 1 << 14;
 /// Of a message that gets another name: the protocol's limit, and room for that name.
 constexpr std::uint32_t body_max_bytes = 0x7fffffff - 64;
-/// A name that no statement has, but for a moment: see make_deallocatable().
+/// A name that no statement has.
 constexpr std::string_view nothing_name = "PGSLUICE_0";
-constexpr std::string_view deallocate_nothing = "DEALLOCATE \"PGSLUICE_0\"";
 
 request request_of(char type) {
     switch (type) {
@@ -217,8 +216,8 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
             return may_send(now, fx) ? on_query(message, now, fx) : verdict::stop;
         default:
             if (!may_send(now, fx)) return verdict::stop;
-            if (!bound_drop_ || what != request::execute) return forwarded(what, now);
-            return forwarded(what, now, {.what = note::kind::client, .may_drop = true});
+            return bound_drop_ && what == request::execute ? on_dropping_execute(message, now, fx)
+                                                           : forwarded(what, now);
     }
 }
 
@@ -300,7 +299,7 @@ client_session::verdict client_session::on_name(const wire::frame &message, requ
     if (!names.name.empty() && server_->drops_under_way()) return stall_for_answers(fx);
     switch (what) {
         case request::parse:
-            return names.name.empty() ? on_unnamed_parse(message, names, now, fx) : on_parse(message, names, now, fx);
+            return names.name.empty() ? on_unnamed_parse(message, names, now) : on_parse(message, names, now, fx);
         case request::close:
             return on_close(message, names, now, fx);
         default:
@@ -365,35 +364,18 @@ client_session::verdict client_session::on_known_parse(const wire::frame &messag
     return verdict::forward;
 }
 
-client_session::verdict client_session::on_unnamed_parse(const wire::frame &message, const head &names, time_point now,
-                                                         effects &fx) {
+client_session::verdict client_session::on_unnamed_parse(const wire::frame &message, const head &names,
+                                                         time_point now) {
     using then = client_statements::on_failure;
     const auto batch = server_->owed().batch();
-    std::uint8_t changes = 1;
     shared_statement what;
-    if (message.whole() && message.body_bytes <= unnamed_statement_max_bytes) {
-        std::string name;
-        if (const auto *const other = deallocates(names.rest, name)) {
-            if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
-            make_deallocatable(fx);
-            book().change(name, nullptr, batch, then::undo);
-            ++changes;
-            auto &out = env_.statements->scratch();
-            const auto text = names.rest.find('\0');
-            const auto body = std::string(deallocate_nothing).append(names.rest.substr(text));
-            out.clear();
-            frontend::append_parse(out, "", body);
-            instead(message, out, fx);
-        } else {
-            what = remember(names.rest);
-        }
-    }
+    if (message.whole() && message.body_bytes <= unnamed_statement_max_bytes) what = remember(names.rest);
     // Nothing that could be sent again: only the server that it goes to has it.
     if (!what) what = std::make_shared<const statement>(statement{{}, 0, false});
     server_->expect_unnamed(what, parameters_);
     book().change("", std::move(what), batch, then::clear);
     return forwarded(request::parse, now,
-                     {.what = note::kind::unnamed, .client_changes = changes, .number = server_->unnamed_generation()});
+                     {.what = note::kind::unnamed, .client_changes = 1, .number = server_->unnamed_generation()});
 }
 
 /// The name is taken. PostgreSQL says so only after it has found nothing else wrong with the text, so it is asked to
@@ -418,7 +400,7 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const auto &slot = found != nullptr ? *found : none;
     const auto &held = slot.now;
     // Which portal is executed later is not followed: any that is may be this one.
-    bound_drop_ = bound_drop_ || (held && held->may_drop && what == request::bind);
+    if (what == request::bind && (bound_drop_ || (held && held->may_drop))) note_bound(names.portal, held);
     if (what == request::bind) bound_.known = false;
     if (names.name.empty()) {
         if (held && held->known) {
@@ -542,29 +524,53 @@ void client_session::forget_closed(std::string_view name) {
     book().settle(std::string_view("d"));
 }
 
-/// The client's statement that `text`, SQL up to a zero byte, deallocates; null when it does not, or the name is SQL's
-/// own business.
-const client_statements::slot *client_session::deallocates(std::string_view text, std::string &name) {
-    if (!may_have_statements()) return nullptr;
-    const auto end = text.find('\0');
-    if (end > deallocate_max_bytes) return nullptr;  // or there is none
-    name = deallocated_name(text.substr(0, end));
-    name.resize(std::min(name.size(), name_max_bytes));
-    const auto *const slot = name.empty() ? nullptr : book().find(name);
-    return slot != nullptr && (slot->now || open_to_doubt(slot)) ? slot : nullptr;
+void client_session::note_bound(std::string_view portal, const shared_statement &what) {
+    bound_drop_ = true;
+    std::erase_if(deallocating_, [&](const auto &it) { return it.first == portal; });
+    if (what && !what->deallocates.empty()) deallocating_.emplace_back(portal, what->deallocates);
 }
 
-/// DEALLOCATE of a name of the client's must answer as ever, and take nothing from other clients: a statement of no
-/// text is made for it to take away.
-void client_session::make_deallocatable(effects &fx) {
+/// A DEALLOCATE of a name of the client's must answer as ever, and take nothing from other clients: a statement of that
+/// name and no text is made on the server for it to take away. False: the request must wait until it can be told what
+/// the name is. `changes` counts what the request changes in the client's book.
+bool client_session::deallocate(std::string_view name, std::uint8_t &changes, effects &fx) {
     using namespace std::string_view_literals;
+    name = name.substr(0, name_max_bytes);
+    // A name like ours may be another's statement, which must not get another text for a moment.
+    const bool ours = name.empty() || name.starts_with(nothing_name.substr(0, nothing_name.size() - 1));
+    const auto *const slot = ours ? nullptr : book().find(name);
+    const bool may_have = slot != nullptr && (slot->now || open_to_doubt(slot));
+    if (may_have && (open_to_doubt(slot) || server_->drops_under_way())) return false;
+    // One that was made before, and not taken away, must not be found by the next.
     auto &out = env_.statements->scratch();
+    for (const auto &left :
+         {std::exchange(server_->deallocatable(), std::string(may_have ? name : ""sv)), server_->deallocatable()}) {
+        if (left.empty()) continue;
+        out.clear();
+        frontend::append_close_statement(out, left);
+        server_->tell(request::close, {}, fx, out);
+    }
+    if (!may_have) return true;
     out.clear();
-    frontend::append_close_statement(out, nothing_name);
-    server_->tell(request::close, {}, fx, out);
-    out.clear();
-    frontend::append_parse(out, nothing_name, "\0\0\0"sv);
+    frontend::append_parse(out, name, "\0\0\0"sv);
     server_->tell(request::parse, {}, fx, out);
+    book().change(name, nullptr, server_->owed().batch(), client_statements::on_failure::undo);
+    ++changes;
+    return true;
+}
+
+/// Of a portal that may be bound to a DISCARD or DEALLOCATE.
+client_session::verdict client_session::on_dropping_execute(const wire::frame &message, time_point now, effects &fx) {
+    note about{.what = note::kind::client, .may_drop = true};
+    if (server_->owed().doubtful() || server_->owed().copy_open())
+        return forwarded(request::execute, now, std::move(about));
+    if (!message.whole() && message.body_bytes <= names_max_bytes) return need(message);
+    const auto portal = wire::reader(message.body).cstring();
+    const auto it = std::find_if(deallocating_.begin(), deallocating_.end(),
+                                 [&](const auto &bound) { return bound.first == portal; });
+    const std::string_view name = it == deallocating_.end() ? std::string_view() : it->second;
+    if (!deallocate(name, about.client_changes, fx)) return stall_for_answers(fx);
+    return forwarded(request::execute, now, std::move(about));
 }
 
 client_session::verdict client_session::on_query(const wire::frame &message, time_point now, effects &fx) {
@@ -573,19 +579,14 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
     using then = client_statements::on_failure;
     const auto batch = server_->owed().batch();
     std::uint8_t changes = 0;
-    std::string name;
-    // Only as a whole can it be replaced: what is still to come of a longer one would be read as messages. One with
-    // more behind its text is PostgreSQL's to refuse.
-    const bool plain = may_have_statements() && message.whole() && message.body.find('\0') + 1 == message.body_bytes;
-    if (const auto *const other = plain ? deallocates(message.body, name) : nullptr) {
-        if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
-        make_deallocatable(fx);
-        book().change(name, nullptr, batch, then::undo);
-        ++changes;
-        auto &out = env_.statements->scratch();
-        out.clear();
-        frontend::append_query(out, deallocate_nothing);
-        instead(message, out, fx);
+    // Also without a name so far: one that it takes away may come right behind it.
+    const bool may_drop = !message.whole() || may_drop_statements(message.body);
+    if (may_drop) {
+        // One with more behind its text is PostgreSQL's to refuse.
+        const auto end = message.body.find('\0');
+        const bool plain = end <= deallocate_max_bytes && end + 1 == message.body_bytes;
+        const auto name = plain ? deallocated_name(message.body.substr(0, end)) : std::string();
+        if (!deallocate(name, changes, fx)) return stall_for_answers(fx);
     }
     // A simple query ends the unnamed statement, whatever becomes of the query.
     server_->forget_unnamed();
@@ -594,8 +595,6 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         book().change("", nullptr, batch, then::keep);
         ++changes;
     }
-    // Also without a name so far: one that it takes away may come right behind it.
-    const bool may_drop = !message.whole() || may_drop_statements(message.body);
     if (changes == 0 && !may_drop) return forwarded(request::query, now);
     return forwarded(request::query, now,
                      {.what = note::kind::client, .client_changes = changes, .may_drop = may_drop});

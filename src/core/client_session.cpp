@@ -127,6 +127,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     rounds_ = server.rounds();
     transaction_since_ = now;
     bound_drop_ = false;
+    deallocating_.clear();
     bound_.known = uses_ = false;  // what they hold mostly is what comes next
     notified_ = false;
     enter(client_state::active, now);

@@ -138,7 +138,7 @@ private:
     [[gnu::always_inline]] inline verdict on_name(const wire::frame &, request, const head &, base::time_point now,
                                                   effects &fx);
     verdict on_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
-    verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
+    verdict on_unnamed_parse(const wire::frame &, const head &, base::time_point now);
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_duplicate(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
@@ -152,8 +152,9 @@ private:
     bool begins_batch() const;
     bool open_to_doubt(const client_statements::slot *) const;
     bool may_have_statements() const { return statements_ && statements_->may_have_named(); }
-    const client_statements::slot *deallocates(std::string_view sql, std::string &name);
-    void make_deallocatable(effects &fx);
+    verdict on_dropping_execute(const wire::frame &, base::time_point now, effects &fx);
+    bool deallocate(std::string_view name, std::uint8_t &changes, effects &fx);
+    void note_bound(std::string_view portal, const shared_statement &);
     shared_statement remember(std::string_view body);
     verdict need(const wire::frame &);
     verdict stall();
@@ -212,7 +213,9 @@ private:
     bool uses_ = false;            ///< in this link
     bool only_known_ = false;      ///< the batch is only Parses of what the server has, so far
     bool bound_drop_ = false;      ///< in this link a DISCARD or DEALLOCATE was bound
-    bool stalled_ = false;         ///< waits until the server has answered more
+    /// Portals bound to a DEALLOCATE of one name in this link, and that name.
+    std::vector<std::pair<std::string, std::string>> deallocating_;
+    bool stalled_ = false;  ///< waits until the server has answered more
 };
 
 }  // namespace pgsluice::core

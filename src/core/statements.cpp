@@ -34,7 +34,9 @@ shared_statement statement_store::intern(std::string_view body) {
         if (auto held = it->second.lock(); held && held->body == body) return held;
     }
     if (known_.size() >= sweep_at_) sweep();
-    auto fresh = std::make_shared<const statement>(statement{std::string(body), hash, true, may_drop_statements(body)});
+    statement made{std::string(body), hash, true, may_drop_statements(body)};
+    if (made.may_drop) made.deallocates = deallocated_name(wire::reader(body).cstring());
+    auto fresh = std::make_shared<const statement>(std::move(made));
     known_.emplace(hash, fresh);
     return fresh;
 }

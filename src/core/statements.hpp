@@ -27,6 +27,8 @@ struct statement {
     bool known = true;
     /// It may be a DISCARD or DEALLOCATE: what names there are is open until it has been answered.
     bool may_drop = false;
+    /// It is a DEALLOCATE of this name and nothing else.
+    std::string deallocates{};
     /// Grows when the rows of a text have changed: what was prepared before is another statement.
     std::uint64_t generation = 0;
 };

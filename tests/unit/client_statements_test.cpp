@@ -154,13 +154,20 @@ TEST(prepared, closed_here_and_kept_there) {
                    to_client(be::close_complete + be::ready('I')), to_server("")});
 }
 
+/// What is made on the server for a DEALLOCATE of `name` to take away.
+std::string deallocatable(std::string_view name) {
+    return fe::close('S', name) + message('P', z(name) + z("") + be16(0));
+}
+const std::string made = be::close_complete + be::parse_complete;
+
 TEST(prepared, a_deallocate_takes_nothing_from_others) {
-    const auto empty = message('P', z(nothing) + z("") + be16(0));
     const auto done = be::complete("DEALLOCATE") + be::ready('I');
+    const auto missing = be::error("ERROR", "26000", "prepared statement \"s\" does not exist") + be::ready('I');
+    const auto sql = fe::query("/* its own */ deallocate s -- and no other's");
     expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
-                   to_server(fe::parse(one, "x") + fe::sync), client(fe::query("deallocate s")),
-                   to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\"")),
-                   server(be::close_complete + be::parse_complete + done), to_client(done), released,
+                   to_server(fe::parse(one, "x") + fe::sync), client(sql), to_server(deallocatable("s") + sql),
+                   server(made + done), to_client(done), released, client(sql), to_server(fe::close('S', "s") + sql),
+                   server(be::close_complete + missing), to_client(missing), released,
                    client(fe::parse("t", "x") + use("s") + fe::sync),
                    to_server(close_nothing + close_unnamed + use("") + fe::sync)});
 }
@@ -168,12 +175,53 @@ TEST(prepared, a_deallocate_takes_nothing_from_others) {
 TEST(prepared, a_deallocate_behind_a_close_that_may_be_skipped) {
     const auto failed = be::bind_complete + be::error("ERROR", "22012", "division by zero") + be::ready('I');
     const auto batch = fe::parse("", "y") + use("") + fe::close('S', "s") + fe::sync;
-    const auto empty = message('P', z(nothing) + z("") + be16(0));
     expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
                    to_server(fe::parse(one, "x") + fe::sync), client(batch + fe::query("deallocate s")),
                    to_server(fe::parse("", "y") + use("") + close_nothing + fe::sync),
                    server(be::parse_complete + failed), to_client(be::parse_complete + failed),
-                   to_server(close_nothing + empty + fe::query("DEALLOCATE \"PGSLUICE_0\""))});
+                   to_server(deallocatable("s") + fe::query("deallocate s"))});
+}
+
+TEST(prepared, a_deallocate_that_is_itself_prepared_takes_the_name_away_when_it_is_executed) {
+    const auto done = be::bind_complete + be::complete("DEALLOCATE") + be::ready('I');
+    const auto bound = fe::bind("", two), execute = fe::execute("");
+    expect_script({client(fe::parse("s", "x") + fe::sync),
+                   server(prepared),
+                   to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync),
+                   client(fe::parse("d", "deallocate s") + fe::sync),
+                   to_server(fe::parse(two, "deallocate s") + fe::sync),
+                   server(prepared),
+                   to_client(prepared),
+                   released,
+                   client(use("s") + fe::sync),
+                   to_server(use(one) + fe::sync),
+                   server(answered),
+                   to_client(answered),
+                   released,
+                   client(use("d") + fe::sync),
+                   to_server(bound + deallocatable("s") + execute + fe::sync),
+                   server(be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')),
+                   to_client(done),
+                   released,
+                   client(use("s") + fe::sync),
+                   to_server(close_unnamed + use("") + fe::sync)});
+}
+
+TEST(prepared, a_deallocate_without_a_name_survives_between_transactions) {
+    const auto done = be::bind_complete + be::complete("DEALLOCATE") + be::ready('I');
+    const auto unnamed = fe::parse("", "deallocate s");
+    expect_script({client(fe::parse("s", "x") + unnamed + fe::sync),
+                   to_server(fe::parse(one, "x") + unnamed + fe::sync), server(be::parse_complete + prepared),
+                   to_client(be::parse_complete + prepared), released, client(use("") + fe::sync),
+                   to_server(fe::bind("", "") + deallocatable("s") + fe::execute("") + fe::sync),
+                   server(be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')), to_client(done)});
+}
+
+TEST(prepared, a_deallocate_of_a_name_like_ours_is_the_server_s) {
+    const auto sql = fe::query("deallocate \"PGSLUICE_1\"");
+    expect_script({client(fe::parse(one, "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(sql), to_server(sql)});
 }
 
 TEST(prepared, a_deallocate_that_is_longer_than_its_text_is_not_replaced) {
@@ -391,15 +439,15 @@ TEST(prepared_unnamed, a_simple_query_ends_it_though_one_before_it_was_skipped) 
 
 /// What it means for the one who made it is PostgreSQL's business; it can not be made anew.
 TEST(prepared_unnamed, one_that_is_not_remembered_outlives_a_report) {
-    const auto empty = message('P', z(nothing) + z("") + be16(0));
-    const auto deallocate = fe::parse("", "DEALLOCATE \"PGSLUICE_0\"");
+    world around;
+    rig it(around);
+    it.welcomed();
     const auto set = be::complete("SET") + be::ready('I');
-    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
-                   to_server(fe::parse(one, "x") + fe::sync), client(fe::query("set") + fe::parse("", "deallocate s")),
-                   to_server(fe::query("set") + close_nothing + empty + deallocate),
-                   server(be::parameter("DateStyle", "German") + set),
-                   to_client(be::parameter("DateStyle", "German") + set), client(use("") + fe::sync),
-                   to_server(use("") + fe::sync)});
+    it.client_sends(fe::query("set") + fe::parse("", std::string(70'000, 'x')));
+    it.take_server();
+    it.server_sends(be::parameter("DateStyle", "German") + set);
+    it.client_sends(use("") + fe::sync);
+    EXPECT_EQ(it.take_server(), use("") + fe::sync);
 }
 
 // ---- bounds ----
