@@ -373,7 +373,7 @@ client_session::verdict client_session::on_unnamed_parse(const wire::frame &mess
     shared_statement what;
     if (message.whole() && message.body_bytes <= unnamed_statement_max_bytes) {
         std::string name;
-        if (const auto *const other = deallocates(names.rest, name)) {
+        if (const auto *const other = may_have_statements() ? deallocates(names.rest, name) : nullptr) {
             if (open_to_doubt(other) || server_->drops_under_way()) return stall_for_answers(fx);
             make_deallocatable(fx);
             book().change(name, nullptr, batch, then::undo);
@@ -545,7 +545,6 @@ void client_session::forget_closed(std::string_view name) {
 /// The client's statement that `text`, SQL up to a zero byte, deallocates; null when it does not, or the name is SQL's
 /// own business.
 const client_statements::slot *client_session::deallocates(std::string_view text, std::string &name) {
-    if (!may_have_statements()) return nullptr;
     const auto end = text.find('\0');
     if (end > deallocate_max_bytes) return nullptr;  // or there is none
     name = deallocated_name(text.substr(0, end));
