@@ -267,6 +267,26 @@ TEST(server_statements_book, all_dropped_but_what_is_under_way) {
 
 // ---- DEALLOCATE ----
 
+/// It is looked for in pieces of 32 bytes: none may fall between two of them, or behind the last.
+TEST(may_drop_statements, at_every_place_in_every_case) {
+    for (const std::string word : {"discard", "DISCARD", "DisCard", "deallocate", "DEALLOCATE", "dEALLOCATe"}) {
+        for (std::size_t before = 0; before < 130; ++before) {
+            for (const std::size_t behind : {0, 1, 5, 31, 32, 33, 70}) {
+                const auto sql = std::string(before, ' ') + word + std::string(behind, ';');
+                // Its own memory, without room behind: a look beyond the end is a sanitizer's to see.
+                const std::vector<char> exact(sql.begin(), sql.end());
+                EXPECT_TRUE(may_drop_statements({exact.data(), exact.size()})) << sql;
+            }
+        }
+    }
+    for (const std::string none :
+         {"", "d", "discar", "discards", "select distinct a from dealt", "deallocated", "dis"}) {
+        for (std::size_t before = 0; before < 70; ++before) {
+            EXPECT_FALSE(may_drop_statements(std::string(before, ' ') + none)) << none << before;
+        }
+    }
+}
+
 TEST(deallocated_name, as_postgresql_reads_it) {
     const std::pair<std::string_view, std::string_view> table[] = {
         {"deallocate s", "s"},
