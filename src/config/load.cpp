@@ -58,6 +58,7 @@ public:
             if (auto failed = take_entry(entry)) return failed;
         if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
         warn_of_open_doors();
+        if (auto failed = check_tls()) return failed;
         return read_auth_file();
     }
 
@@ -134,8 +135,6 @@ private:
         const auto nothing = split_list(known.nothing);
         const bool asks_nothing = value.empty() || std::find(nothing.begin(), nothing.end(), value) != nothing.end();
         if (!asks_nothing) return at(entry, name + " = " + entry.value + not_in_this_version);
-        if (name == "server_tls_sslmode" && value == "prefer")
-            warn(at(entry, name + " = prefer: this version has no TLS yet, so servers are reached without it"));
         return std::nullopt;
     }
 
@@ -178,6 +177,34 @@ private:
         };
         for (const auto &[name, entry] : out_.databases) check(entry);
         if (out_.wildcard) check(*out_.wildcard);
+    }
+
+    /// What the modes need besides. Whether the files are any good is for net to find out.
+    fault check_tls() const {
+        const auto &global = out_.global;
+        const auto needs = [&](const char *mode_of, sslmode mode, const std::string &what) {
+            return at_setting(mode_of, std::string(mode_of) + " = " + to_string(mode) + " needs " + what);
+        };
+        const auto &dhe = global.client_tls_dheparams;
+        if (dhe != "auto" && dhe != "none" && dhe != "legacy")
+            return at_setting("client_tls_dheparams",
+                              "client_tls_dheparams = " + dhe + ": must be auto, none or legacy");
+        const auto client = global.client_tls();
+        if (client.mode != sslmode::disable && (client.key_file.empty() || client.cert_file.empty()))
+            return needs("client_tls_sslmode", client.mode, "client_tls_key_file and client_tls_cert_file");
+        // Without one, any certificate that some public CA has signed would do.
+        if (client.verifies() && client.ca_file.empty())
+            return needs("client_tls_sslmode", client.mode, "client_tls_ca_file");
+        const auto server = global.server_tls();
+        if (server.mode == sslmode::verify_ca && server.ca_file.empty())
+            return needs("server_tls_sslmode", server.mode, "server_tls_ca_file");
+        if (server.key_file.empty() != server.cert_file.empty())
+            return at_setting(server.key_file.empty() ? "server_tls_cert_file" : "server_tls_key_file",
+                              "server_tls_key_file and server_tls_cert_file go together");
+        if (server.negotiation == tls_negotiation::direct && server.mode < sslmode::require)
+            return at_setting("server_tls_negotiation",
+                              "server_tls_negotiation = direct needs server_tls_sslmode = require or more");
+        return std::nullopt;
     }
 
     fault read_auth_file() {

@@ -12,6 +12,7 @@
 
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
+#include "core/channel.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -52,6 +53,9 @@ public:
 
     /// Returns the bytes taken. Sets fx.client to admit, join, cancel or close when that point is reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
+    /// The driver could encrypt this connection (nothing is said yet), or has done so (client_next::secure).
+    void on_channel(channel it) { channel_ = std::move(it); }
+    const channel &security() const { return channel_; }
     /// A place under max_client_conn was given: the authentication begins.
     void on_admitted(effects &);
 
@@ -74,6 +78,9 @@ private:
     enum class stage : std::uint8_t { startup, admission, cleartext, md5, sasl_first, sasl_final, done };
 
     std::size_t on_startup(std::string_view bytes, effects &);
+    bool offers_tls() const {
+        return channel_.may_encrypt && env_.settings->global.client_tls_sslmode != config::sslmode::disable;
+    }
     void read_startup(const wire::startup_packet &, effects &);
     void take_parameter(std::string_view name, std::string_view value, bool ignored);
     void on_password(std::string_view body, effects &);
@@ -89,6 +96,7 @@ private:
 
     const environment &env_;
     stage stage_ = stage::startup;
+    channel channel_;
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;
     std::vector<std::pair<std::string, std::string>> parameters_;

@@ -38,6 +38,7 @@ public:
 
     /// Takes what it can of `bytes`, returns how much. The rest is given again after a later event, unchanged.
     std::size_t on_bytes(std::string_view bytes, base::time_point now, effects &fx);
+    void on_channel(channel it) { login_->on_channel(std::move(it)); }
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);

@@ -8,6 +8,7 @@
 
 #include "core/ledger.hpp"
 #include "net/asio.hpp"
+#include "net/crypto_pool.hpp"
 
 namespace pgsluice::net {
 
@@ -15,7 +16,7 @@ class worker;
 
 struct shared {
     shared(asio::io_context &control_loop, std::shared_ptr<const config::settings> settings, std::uint32_t count)
-        : control(control_loop), ledger(std::move(settings), count) {}
+        : control(control_loop), ledger(std::move(settings), count), crypto(count) {}
 
     /// The control thread's loop: what waits for rare things (names, connections being made) waits there.
     asio::io_context &control;
@@ -24,6 +25,7 @@ struct shared {
     std::mutex mutex;
     core::ledger ledger;
     std::vector<std::unique_ptr<worker>> workers;
+    crypto_pool crypto;
 
     /// Calls `use(ledger, orders)` under the mutex and hands each order to the worker it is for. Any thread.
     template <class Use>

@@ -8,10 +8,11 @@
 
 namespace pgsluice::net {
 
-worker::worker(base::worker_index index, shared &all, core::environment env)
+worker::worker(base::worker_index index, shared &all, core::environment env, tls_contexts tls)
     : index_(index),
       shared_(all),
       env_(std::move(env)),
+      tls_(std::move(tls)),
       now_(std::chrono::steady_clock::now()),
       wheel_(now_),
       scratch_(std::make_unique<char[]>(scratch_bytes)) {
@@ -106,8 +107,23 @@ void worker::dialled_to(base::server_id id, dialled result) {
     stream nobody(result.fd);
 }
 
-void worker::use_settings(std::shared_ptr<const config::settings> settings) {
+void worker::on_handshake(base::client_id id, handshake_step step) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_handshake(std::move(step));
+}
+
+void worker::on_handshake(base::server_id id, handshake_step step) {
+    const auto found = servers_.find(id);
+    if (found == servers_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_handshake(std::move(step));
+}
+
+void worker::use_settings(std::shared_ptr<const config::settings> settings, tls_contexts tls) {
     env_.settings = std::move(settings);
+    tls_ = std::move(tls);
 }
 
 void worker::cancel(base::client_id id, std::function<void()> done) {

@@ -33,7 +33,7 @@ public:
     /// One read takes at most this much; relayed bytes are sent straight from here.
     static constexpr std::size_t scratch_bytes = 64 * 1024;
 
-    worker(base::worker_index index, shared &, core::environment);
+    worker(base::worker_index index, shared &, core::environment, tls_contexts);
     ~worker();
 
     // ---- any thread ----
@@ -60,6 +60,7 @@ public:
     shared &all() { return shared_; }
     const core::environment &env() const { return env_; }
     const config::global_settings &global() const { return env_.settings->global; }
+    const tls_contexts &tls() const { return tls_; }
     timer_wheel &wheel() { return wheel_; }
     char *scratch() { return scratch_.get(); }
     /// The time of this wake-up; refresh() reads the clock, once for each.
@@ -76,7 +77,10 @@ public:
     void receive(moving_server);
     /// The connection that one of our servers waits for, made or failed; nobody's if that server has gone.
     void dialled_to(base::server_id, dialled);
-    void use_settings(std::shared_ptr<const config::settings>);
+    /// The outcome of a step of a client's or server's handshake; nobody's if it has gone.
+    void on_handshake(base::client_id, handshake_step);
+    void on_handshake(base::server_id, handshake_step);
+    void use_settings(std::shared_ptr<const config::settings>, tls_contexts);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
     void cancel(base::client_id, std::function<void()> done);
     /// Effects for one event, reused: events nest when a released server is granted on.
@@ -107,6 +111,7 @@ private:
     base::worker_index index_;
     shared &shared_;
     core::environment env_;
+    tls_contexts tls_;
     openssl_random random_;
     core::statement_store statements_;
     core::known_starts starts_;
