@@ -21,6 +21,7 @@ void server_session::on_connected(effects &fx, bool tcp) {
         fx.server = server_next::secure;
         return;
     }
+    login_->answer_due = true;
     fx.to_server.make([](std::string &out) { wire::append_ssl_request(out); });
 }
 
@@ -28,7 +29,7 @@ void server_session::on_connected(effects &fx, bool tcp) {
 std::size_t server_session::on_encryption_answer(std::string_view bytes, effects &fx) {
     const bool alone = bytes.size() == 1 || base::seeded(base::bug::server_plaintext_kept);
     const auto fail = [&](std::string_view why) { fail_login(why, "08P01", false, fx); };
-    if (!login_->tls_asked || login_->security.encrypted) {
+    if (!std::exchange(login_->answer_due, false)) {
         fail("unknown pkt from server");
     } else if (bytes[0] == 'E') {
         // Not read any further: nobody vouches for its words (CVE-2024-10977).

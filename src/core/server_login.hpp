@@ -21,6 +21,7 @@ struct server_login {
     channel security;
     bool tcp = false;
     bool tls_asked = false;         ///< on this connection
+    bool answer_due = false;        ///< one byte, to our SSLRequest
     bool handshake_failed = false;  ///< or the server could not so much as answer to our SSLRequest
     bool other_way = false;  ///< the second connection of a login: with TLS where the first was without, or reversed
 

@@ -66,7 +66,7 @@ void server::on_dialled(dialled result) {
     watch();
 }
 
-void server::login_failed(const core::login_error &error) {
+void server::login_failed(core::login_error error) {
     if (out_.is_open() && session_->try_other_way(error, worker_.env().random->bytes(auth::scram_nonce_bytes))) {
         log::info("{} login failed ({}), trying again {} TLS", name(), error.message,
                   session_->settings().server_tls.mode == config::sslmode::allow ? "with" : "without");
@@ -192,7 +192,8 @@ void server::receive() {
         if (draining_) return finish();
         if (starting_over_) return dial_again();
         if (handshake_ != handshake::none) return handshake_failed("server closed the connection");
-        if (session_->state() == core::server_state::login) {
+        const auto state = session_->state();
+        if (state == core::server_state::login || state == core::server_state::connecting) {
             return login_failed(session_->login_lost("server closed the connection during login"));
         }
         return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");

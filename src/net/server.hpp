@@ -80,7 +80,7 @@ private:
     void release();
     void hand_on(const core::handing_on &);
     void logged_in();
-    void login_failed(const core::login_error &);
+    void login_failed(core::login_error);
     void dial_again();
     void begin_handshake();
     void shake_hands(std::string from_peer);

@@ -80,8 +80,7 @@ TEST(config_load, refused_settings) {
         {"disable_pqexec = 1", "disable_pqexec = 1" + lacks},
         {"client_tls_sslmode = on",
          "client_tls_sslmode = on: must be disable, allow, prefer, require, verify-ca or verify-full"},
-        {"client_tls_sslmode = allow",
-         "client_tls_sslmode = allow needs client_tls_key_file and client_tls_cert_file"},
+        {"client_tls_sslmode = allow", "client_tls_sslmode = allow needs client_tls_key_file and client_tls_cert_file"},
         {"client_tls_dheparams = 1024", "client_tls_dheparams = 1024: must be auto, none or legacy"},
         {"client_tls_protocols = sslv3",
          "client_tls_protocols = sslv3: must list tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure or all, each perhaps with "

@@ -150,11 +150,21 @@ TEST(config_table, tls_protocols_as_pgbouncer_lists_them) {
         return it.has_error() ? "refused" : to_string(*it);
     };
     const std::vector<std::pair<const char *, const char *>> table{
-        {"secure", "secure"},        {"DEFAULT", "secure"},       {"all", "all"},
-        {"tlsv1", "all"},            {"legacy", "all"},           {"tlsv1.2, tlsv1.3", "secure"},
-        {"tlsv1.3", "tlsv1.3"},      {"tlsv1.0:tlsv1.2", "tlsv1.0,tlsv1.2"}, {"secure,!tlsv1.3", "tlsv1.2"},
-        {"!tlsv1.0", "tlsv1.1,tlsv1.2,tlsv1.3"}, {"all,! tlsv1.0,!tlsv1.1", "secure"}, {"", "refused"},
-        {"sslv3", "refused"},        {"tlsv1.3,", "refused"},     {"!all", "refused"},
+        {"secure", "secure"},
+        {"DEFAULT", "secure"},
+        {"all", "all"},
+        {"tlsv1", "all"},
+        {"legacy", "all"},
+        {"tlsv1.2, tlsv1.3", "secure"},
+        {"tlsv1.3", "tlsv1.3"},
+        {"tlsv1.0:tlsv1.2", "tlsv1.0,tlsv1.2"},
+        {"secure,!tlsv1.3", "tlsv1.2"},
+        {"!tlsv1.0", "tlsv1.1,tlsv1.2,tlsv1.3"},
+        {"all,! tlsv1.0,!tlsv1.1", "secure"},
+        {"", "refused"},
+        {"sslv3", "refused"},
+        {"tlsv1.3,", "refused"},
+        {"!all", "refused"},
         {"tlsv1.4", "refused"},
     };
     for (const auto &[text, outcome] : table) EXPECT_EQ(read(text), outcome) << text;
