@@ -526,7 +526,7 @@ def test_cancel_through_tls(make_pooler, tls_pg, certificates):
 ])
 def test_a_server_that_says_more_than_it_may(make_pooler, listen, certificates, answer, why):
     server = listen(lambda connection: (connection.recv(8), connection.sendall(answer),
-                                        None if answer else connection.shutdown(socket.SHUT_RDWR)))
+                                        None if answer else connection.shutdown(socket.SHUT_RDWR)), True)
     for mode in ("prefer", "require"):
         pooler = make_pooler({"server_tls_sslmode": mode, "client_login_timeout": 1, "server_login_retry": 20},
                              databases={"app": "host=127.0.0.1 port=%d" % server.port})
