@@ -49,6 +49,8 @@ void cancel_connection::send_request() {
 
 void cancel_connection::on_ready(std::uint32_t) {
     const auto self = shared_from_this();
+    const bool computing = encrypted_ && !asked_ && !sent_ && !starting_;
+    if (computing) return finish(true);  // an end of the connection: nothing else is watched for
     const long count = out_.receive(worker_.scratch(), worker::scratch_bytes);
     if (count < 0) return finish(true);
     if (count == 0 || sent_) return;

@@ -176,6 +176,8 @@ void server::watch() {
 void server::on_ready(std::uint32_t events) {
     if ((events & EPOLLOUT) != 0) on_writable();
     if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+    // What is there can not be read now, and nobody will answer to what is being computed.
+    if (handshake_ == handshake::computing && !draining_) return handshake_failed("server closed the connection");
     // Its end can wait until the client has taken what came before; watch() finds it again.
     if (!draining_ && client_ != nullptr && client_->blocked()) return worker_.ready().remove(*this);
     receive();

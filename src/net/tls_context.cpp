@@ -140,7 +140,6 @@ std::string tls_context::set_up(const std::string &key, const std::string &cert,
     context_.reset(SSL_CTX_new(leg_ == leg::clients ? TLS_server_method() : TLS_client_method()));
     if (!context_) return "sslmode: " + take_tls_error();
     auto *const it = context_.get();
-    SSL_CTX_set_app_data(it, this);
     SSL_CTX_set_options(it, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(it, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_max_send_fragment(it, sent_record_max_bytes);

@@ -157,7 +157,9 @@ long tls_session::decrypt(std::string_view from_peer, char *into, std::size_t ro
             if (base::seeded(base::bug::tls_record_left)) break;
             continue;
         }
-        ended_ = SSL_get_error(ssl_.get(), result) != SSL_ERROR_WANT_READ;
+        const int why = SSL_get_error(ssl_.get(), result);
+        ended_ = why != SSL_ERROR_WANT_READ;
+        broken_ = ended_ && why != SSL_ERROR_ZERO_RETURN;
         break;
     }
     input_ = {};
@@ -177,7 +179,7 @@ bool tls_session::encrypt(std::string_view plain, std::string &to_peer) {
 }
 
 void tls_session::say_goodbye(std::string &to_peer) {
-    if (SSL_in_init(ssl_.get()) != 0) return;
+    if (broken_ || SSL_in_init(ssl_.get()) != 0) return;
     output_ = &to_peer;
     forget_errors();
     SSL_shutdown(ssl_.get());

@@ -61,7 +61,7 @@ private:
     std::string *output_ = nullptr;  ///< for the peer, during a call
     std::string host_, problem_;
     bool direct_;
-    bool ended_ = false;
+    bool ended_ = false, broken_ = false;
 };
 
 }  // namespace pgsluice::net
