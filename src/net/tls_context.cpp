@@ -46,7 +46,11 @@ bio_ptr reader_of(const std::string &text) {
 certificate_ptr next_certificate(BIO *in, bool &broken) {
     ERR_clear_error();
     certificate_ptr it(PEM_read_bio_X509(in, nullptr, no_passphrase, nullptr));
-    if (it) return it;
+    if (it) {
+        // What OpenSSL notes in a certificate at its first use is noted now, by one thread, before others share it.
+        static_cast<void>(X509_check_purpose(it.get(), -1, 0));
+        return it;
+    }
     const auto code = ERR_peek_last_error();
     broken = !(ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE);
     return it;
