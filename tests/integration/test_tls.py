@@ -717,3 +717,12 @@ def test_a_server_moves_with_its_tls(make_pooler, tls_pg, certificates):
     assert len(seen) == 1
     for client in clients:
         client.close()
+
+
+def test_sslscan_finds_nothing(front):
+    pooler = front({"client_tls_sslmode": "require"})
+    found = subprocess.run(["sslscan", "--no-colour", "--starttls-psql", "127.0.0.1:%d" % pooler.port],
+                           stdout=subprocess.PIPE, text=True, timeout=120).stdout
+    for line in ("TLSv1.0   disabled", "TLSv1.1   disabled", "TLSv1.2   enabled", "TLSv1.3   enabled",
+                 "Session renegotiation not supported", "TLSv1.2 not vulnerable to heartbleed"):
+        assert line in found, found
