@@ -1,7 +1,8 @@
-// SCRAM-SHA-256, both ends, without input or output: messages in, messages out, nonces passed in.
-// Sources: RFC 5802, RFC 7677; PostgreSQL manual, "SASL Authentication". Not here: channel binding, the wire's framing,
-// and where the work is done: a login by password costs `iterations` HMACs, inside on_server_first.
-// An object belongs to one thread; functions may be called by any. All throw only when OpenSSL or memory fails.
+// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both ends, without input or output: messages in, messages out, nonces and the
+// data of channel binding passed in. Sources: RFC 5802, RFC 7677, RFC 5929 (tls-server-end-point); PostgreSQL manual,
+// "SASL Authentication". Not here: the wire's framing, and where the work is done: a login by password costs
+// `iterations` HMACs, inside on_server_first. An object belongs to one thread; functions may be called by any. All
+// throw only when OpenSSL or memory fails.
 #pragma once
 
 #include <array>
@@ -15,6 +16,7 @@
 namespace pgsluice::auth {
 
 inline constexpr std::string_view scram_sha_256 = "SCRAM-SHA-256";
+inline constexpr std::string_view scram_sha_256_plus = "SCRAM-SHA-256-PLUS";
 inline constexpr std::size_t scram_key_bytes = 32;
 inline constexpr std::size_t scram_nonce_bytes = 18;          ///< raw bytes of our nonces, as PostgreSQL's
 inline constexpr std::size_t scram_salt_bytes = 16;           ///< raw bytes of our salts, as PostgreSQL's
@@ -65,7 +67,7 @@ scram_verifier mock_scram_verifier(std::string_view process_key, std::string_vie
 enum class scram_error : std::uint8_t {
     none,             ///< no failure so far
     malformed,        ///< not the message that is due, or a broken one
-    channel_binding,  ///< the client asks for channel binding, or its c= is not its own header
+    channel_binding,  ///< the client's is not of the kind, not of this connection, or does not fit what was offered
     bad_nonce,        ///< the peer's nonce does not extend, or does not repeat, what it must
     bad_proof,        ///< the client does not know the password, or there is no such user (mock)
     iterations,       ///< the server asks for too few iterations or too many
@@ -79,10 +81,12 @@ const char *to_string(scram_error);
 class scram_server {
 public:
     /// `nonce` is raw random bytes (scram_nonce_bytes). `mock` makes the proof fail whatever it is, at the same cost.
-    scram_server(scram_verifier verifier, std::string_view nonce, bool mock);
+    /// `end_point`: what channel binding must show; not empty: SCRAM-SHA-256-PLUS was offered too.
+    scram_server(scram_verifier verifier, std::string_view nonce, bool mock, std::string end_point = {});
 
     /// server-first-message, or empty on failure (see error()). The user name in it is ignored, as PostgreSQL does.
-    std::optional<std::string> on_client_first(std::string_view message);
+    /// `plus`: the client has chosen SCRAM-SHA-256-PLUS.
+    std::optional<std::string> on_client_first(std::string_view message, bool plus = false);
     /// server-final-message when the proof is right.
     std::optional<std::string> on_client_final(std::string_view message);
 
@@ -99,10 +103,22 @@ private:
     std::string nonce_;  ///< ours in base64; after client-first the client's and ours
     std::string client_first_bare_;
     std::string server_first_;
-    std::string channel_binding_;  ///< what c= must be: the gs2 header in base64
+    std::string end_point_;
+    std::string channel_binding_;  ///< what c= must be: the gs2 header and the data it asks for, in base64
     bool mock_;
     step step_ = step::client_first;
     scram_error error_ = scram_error::none;
+};
+
+/// What the client's end knows of the connection, and so says of channel binding. Source: RFC 5802 section 6.
+struct scram_channel {
+    enum class binding : std::uint8_t {
+        none,         ///< n: it can not (no TLS)
+        not_offered,  ///< y: it could, and the server has not offered to: one that has knows then that someone lied
+        bound,        ///< p: SCRAM-SHA-256-PLUS
+    };
+    binding how = binding::none;
+    std::string end_point;  ///< bound: the data of tls-server-end-point
 };
 
 /// The client's end of one login, by password or by pass-through keys.
@@ -110,8 +126,9 @@ class scram_client {
 public:
     /// `nonce` is raw random bytes (scram_nonce_bytes). `cached` must come from this password; it is used when the
     /// server's salt and iterations are those it was derived for.
-    scram_client(base::secret password, std::string_view nonce, std::optional<scram_derived> cached = std::nullopt);
-    scram_client(const scram_keys &keys, std::string_view nonce);
+    scram_client(base::secret password, std::string_view nonce, std::optional<scram_derived> cached = std::nullopt,
+                 scram_channel channel = {});
+    scram_client(const scram_keys &keys, std::string_view nonce, scram_channel channel = {});
 
     std::string client_first() const;
     /// client-final-message, or nothing on failure (see error()). By password without fitting cached keys this costs
@@ -131,6 +148,7 @@ private:
 
     std::optional<base::secret> password_;  ///< none: derived_.keys are used as they are; gone once used
     scram_derived derived_;
+    scram_channel channel_;
     std::string nonce_;
     std::string auth_message_;
     step step_ = step::server_first;

@@ -13,8 +13,18 @@ namespace pgsluice::auth {
 
 namespace {
 
-// No channel binding, no authzid; PostgreSQL takes the user from the startup packet, and libpq leaves it out here.
-constexpr std::string_view gs2_header = "n,,";
+// No authzid; PostgreSQL takes the user from the startup packet, and libpq leaves it out here.
+constexpr std::string_view gs2_header(scram_channel::binding how) {
+    switch (how) {
+        case scram_channel::binding::none:
+            return "n,,";
+        case scram_channel::binding::not_offered:
+            return "y,,";
+        case scram_channel::binding::bound:
+            return "p=tls-server-end-point,,";
+    }
+    return "n,,";
+}
 
 std::string client_first_bare(std::string_view nonce) {
     return std::string("n=,r=").append(nonce);
@@ -31,13 +41,14 @@ std::optional<int> parse_iterations(std::string_view text) {
 
 }  // namespace
 
-scram_client::scram_client(base::secret password, std::string_view nonce, std::optional<scram_derived> cached)
-    : password_(std::move(password)), nonce_(base64_encode(nonce)) {
+scram_client::scram_client(base::secret password, std::string_view nonce, std::optional<scram_derived> cached,
+                           scram_channel channel)
+    : password_(std::move(password)), channel_(std::move(channel)), nonce_(base64_encode(nonce)) {
     if (cached) derived_ = std::move(*cached);
 }
 
-scram_client::scram_client(const scram_keys &keys, std::string_view nonce)
-    : derived_{{}, 0, keys}, nonce_(base64_encode(nonce)) {}
+scram_client::scram_client(const scram_keys &keys, std::string_view nonce, scram_channel channel)
+    : derived_{{}, 0, keys}, channel_(std::move(channel)), nonce_(base64_encode(nonce)) {}
 
 std::nullopt_t scram_client::fail(scram_error why) {
     step_ = step::failed;
@@ -46,7 +57,7 @@ std::nullopt_t scram_client::fail(scram_error why) {
 }
 
 std::string scram_client::client_first() const {
-    return std::string(gs2_header) + client_first_bare(nonce_);
+    return std::string(gs2_header(channel_.how)) + client_first_bare(nonce_);
 }
 
 std::optional<std::string> scram_client::on_server_first(std::string_view message) {
@@ -71,7 +82,9 @@ std::optional<std::string> scram_client::on_server_first(std::string_view messag
     derived_.salt = std::move(*salt);
     derived_.iterations = *iterations;
 
-    const std::string without_proof = "c=" + base64_encode(gs2_header) + ",r=" + std::string(*nonce);
+    std::string binding(gs2_header(channel_.how));
+    if (channel_.how == scram_channel::binding::bound) binding += channel_.end_point;
+    const std::string without_proof = "c=" + base64_encode(binding) + ",r=" + std::string(*nonce);
     auth_message_ = client_first_bare(nonce_).append(",").append(message).append(",").append(without_proof);
     const scram_key &client_key = derived_.keys.client_key;
     const scram_key proof = xor_client_signature(client_key, stored_key_of(client_key), auth_message_);

@@ -5,11 +5,12 @@
 #include "auth/scram.hpp"
 #include "auth/scram_math.hpp"
 #include "auth/scram_text.hpp"
+#include "base/seeded_bug.hpp"
 
 namespace pgsluice::auth {
 
-scram_server::scram_server(scram_verifier verifier, std::string_view nonce, bool mock)
-    : verifier_(std::move(verifier)), nonce_(base64_encode(nonce)), mock_(mock) {}
+scram_server::scram_server(scram_verifier verifier, std::string_view nonce, bool mock, std::string end_point)
+    : verifier_(std::move(verifier)), nonce_(base64_encode(nonce)), end_point_(std::move(end_point)), mock_(mock) {}
 
 std::nullopt_t scram_server::fail(scram_error why) {
     step_ = step::failed;
@@ -17,16 +18,21 @@ std::nullopt_t scram_server::fail(scram_error why) {
     return std::nullopt;
 }
 
-std::optional<std::string> scram_server::on_client_first(std::string_view message) {
+std::optional<std::string> scram_server::on_client_first(std::string_view message, bool plus) {
     // Failed until the end is reached, whichever way this function is left.
     if (std::exchange(step_, step::failed) != step::client_first || message.size() > scram_message_max_bytes)
         return fail(scram_error::malformed);
 
-    // gs2-header: we offer no -PLUS mechanism, so "n" and "y" are both true and "p" can not be. No authzid: PostgreSQL
-    // refuses one, and the user is the startup packet's.
-    if (message.starts_with('p')) return fail(scram_error::channel_binding);
-    const std::string_view header = message.substr(0, 3);
-    if (header != "n,," && header != "y,,") return fail(scram_error::malformed);
+    // gs2-header. "p" belongs to the -PLUS mechanism and to it alone. "y" says that we did not offer that one: if we
+    // did, somebody between us took it out of the list. No authzid: PostgreSQL refuses one, and the user is the startup
+    // packet's.
+    constexpr std::string_view bound = "p=tls-server-end-point,,";
+    if (message.starts_with('p') != plus || (plus && end_point_.empty())) return fail(scram_error::channel_binding);
+    if (message.starts_with('y') && !end_point_.empty() && !base::seeded(base::bug::downgrade_taken))
+        return fail(scram_error::channel_binding);
+    const std::string_view header = message.substr(0, plus ? bound.size() : 3);
+    if (plus && header != bound) return fail(scram_error::channel_binding);
+    if (!plus && header != "n,," && header != "y,,") return fail(scram_error::malformed);
     const std::string_view bare = message.substr(header.size());
 
     scram_reader reader(bare);
@@ -36,7 +42,7 @@ std::optional<std::string> scram_server::on_client_first(std::string_view messag
         return fail(scram_error::malformed);
 
     client_first_bare_ = bare;
-    channel_binding_ = base64_encode(header);
+    channel_binding_ = base64_encode(std::string(header) + (plus ? end_point_ : std::string()));
     nonce_.insert(0, *client_nonce);
     server_first_ =
         "r=" + nonce_ + ",s=" + base64_encode(verifier_.salt) + ",i=" + std::to_string(verifier_.iterations);

@@ -27,8 +27,14 @@ enum class bug : int {
     plaintext_kept = 14,
     bounds_by_addition = 15,
     user_count_kept = 18,
+    tls_errors_kept = 19,
     value_not_escaped = 20,
     weak_index = 21,  ///< not a bug: with an index of 4 bits everything must still be right
+    tls_record_left = 22,
+    alpn_not_required = 23,
+    host_not_verified = 24,
+    downgrade_taken = 25,
+    server_plaintext_kept = 26,
 };
 
 #ifdef PGSLUICE_SEEDED_BUGS

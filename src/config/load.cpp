@@ -58,6 +58,7 @@ public:
             if (auto failed = take_entry(entry)) return failed;
         if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
         warn_of_open_doors();
+        if (auto failed = check_tls()) return failed;
         if (auto failed = read_rules()) return failed;
         return read_auth_file();
     }
@@ -113,7 +114,7 @@ private:
         const std::string shown = std::string(row.name) + " = " + entry.value;
         if (row.name == "auth_type") {
             const auto lower = to_lower(entry.value);
-            if (lower == "cert" || lower == "ldap" || lower == "pam") return at(entry, shown + not_in_this_version);
+            if (lower == "ldap" || lower == "pam") return at(entry, shown + not_in_this_version);
         }
         if (row.name == "auth_dbname" && (entry.value == "pgbouncer" || entry.value == "pgsluice"))
             return at(entry, shown + ": the name is reserved for the admin console");
@@ -136,8 +137,6 @@ private:
         const auto nothing = split_list(known.nothing);
         const bool asks_nothing = value.empty() || std::find(nothing.begin(), nothing.end(), value) != nothing.end();
         if (!asks_nothing) return at(entry, name + " = " + entry.value + not_in_this_version);
-        if (name == "server_tls_sslmode" && value == "prefer")
-            warn(at(entry, name + " = prefer: this version has no TLS yet, so servers are reached without it"));
         return std::nullopt;
     }
 
@@ -216,8 +215,8 @@ private:
                       "map " + rule.map + " is not in auth_ident_file: nobody gets in by this line"});
             const bool needs_tls =
                 rule.connection == auth::hba_connection::hostssl || rule.method == auth::hba_method::cert;
-            if (needs_tls && !std::exchange(told_of_tls, true))
-                warn({rule.file, rule.line, "this version has no TLS yet, so nobody gets in by this line"});
+            if (needs_tls && global.client_tls_sslmode == sslmode::disable && !std::exchange(told_of_tls, true))
+                warn({rule.file, rule.line, "nobody gets in by this line: client_tls_sslmode = disable"});
         }
         if (hba.rules.all().empty()) warn({global.auth_hba_file, 0, "there is no rule: no client can connect"});
         out_.hba = std::make_shared<const auth::hba_rules>(std::move(hba.rules));
@@ -231,6 +230,36 @@ private:
         const auto &rules = out_.hba->all();
         return std::any_of(rules.begin(), rules.end(),
                            [](const auth::hba_rule &it) { return it.method == auth::hba_method::scram; });
+    }
+
+    /// What the modes need besides. Whether the files are any good is for net to find out.
+    fault check_tls() const {
+        const auto &global = out_.global;
+        const auto needs = [&](const char *mode_of, sslmode mode, const std::string &what) {
+            return at_setting(mode_of, std::string(mode_of) + " = " + to_string(mode) + " needs " + what);
+        };
+        const auto &dhe = global.client_tls_dheparams;
+        if (dhe != "auto" && dhe != "none" && dhe != "legacy")
+            return at_setting("client_tls_dheparams",
+                              "client_tls_dheparams = " + dhe + ": must be auto, none or legacy");
+        const auto client = global.client_tls();
+        if (client.mode != sslmode::disable && (client.key_file.empty() || client.cert_file.empty()))
+            return needs("client_tls_sslmode", client.mode, "client_tls_key_file and client_tls_cert_file");
+        if (global.auth_type == auth_type::cert && !client.verifies())
+            return at_setting("auth_type", "auth_type = cert needs client_tls_sslmode = verify-ca or verify-full");
+        // Without one, any certificate that some public CA has signed would do.
+        if (client.verifies() && client.ca_file.empty())
+            return needs("client_tls_sslmode", client.mode, "client_tls_ca_file");
+        const auto server = global.server_tls();
+        if (server.mode == sslmode::verify_ca && server.ca_file.empty())
+            return needs("server_tls_sslmode", server.mode, "server_tls_ca_file");
+        if (server.key_file.empty() != server.cert_file.empty())
+            return at_setting(server.key_file.empty() ? "server_tls_cert_file" : "server_tls_key_file",
+                              "server_tls_key_file and server_tls_cert_file go together");
+        if (server.negotiation == tls_negotiation::direct && server.mode < sslmode::require)
+            return at_setting("server_tls_negotiation",
+                              "server_tls_negotiation = direct needs server_tls_sslmode = require or more");
+        return std::nullopt;
     }
 
     fault read_auth_file() {

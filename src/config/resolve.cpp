@@ -68,6 +68,7 @@ pool_settings resolve_pool(const settings &all, const database &entry, std::stri
     pool.server_reset_query_always = global.server_reset_query_always;
     pool.client_disconnect_action = global.client_disconnect_action;
     pool.server_protocol = global.server_protocol;
+    pool.server_tls = global.server_tls();
     pool.server_idle_timeout = global.server_idle_timeout;
     pool.server_check_delay = global.server_check_delay;
     pool.server_connect_timeout = global.server_connect_timeout;
@@ -97,7 +98,31 @@ client_limits resolve_client(const settings &all, const database &entry, std::st
 bool pool_settings::same_connection(const pool_settings &other) const {
     // The password is left out: a server that is logged in stays so when the password is changed, as in PostgreSQL.
     return hosts == other.hosts && port == other.port && server_dbname == other.server_dbname && user == other.user &&
-           startup_parameters == other.startup_parameters && connect_query == other.connect_query;
+           startup_parameters == other.startup_parameters && connect_query == other.connect_query &&
+           server_tls == other.server_tls;
+}
+
+tls_settings global_settings::client_tls() const {
+    return {.mode = client_tls_sslmode,
+            .key_file = client_tls_key_file,
+            .cert_file = client_tls_cert_file,
+            .ca_file = client_tls_ca_file,
+            .protocols = client_tls_protocols,
+            .ciphers = client_tls_ciphers,
+            .tls13_ciphers = client_tls13_ciphers,
+            .ecdhcurve = client_tls_ecdhcurve,
+            .dheparams = client_tls_dheparams};
+}
+
+tls_settings global_settings::server_tls() const {
+    return {.mode = server_tls_sslmode,
+            .negotiation = server_tls_negotiation,
+            .key_file = server_tls_key_file,
+            .cert_file = server_tls_cert_file,
+            .ca_file = server_tls_ca_file,
+            .protocols = server_tls_protocols,
+            .ciphers = server_tls_ciphers,
+            .tls13_ciphers = server_tls13_ciphers};
 }
 
 }  // namespace pgsluice::config

@@ -16,6 +16,7 @@
 #include "auth/userlist.hpp"
 #include "base/secret.hpp"
 #include "base/time.hpp"
+#include "config/tls_settings.hpp"
 
 namespace pgsluice::config {
 
@@ -109,6 +110,18 @@ struct global_settings {
     base::duration query_wait_notify = base::seconds(5);
     disconnect_action client_disconnect_action = disconnect_action::cancel;
 
+    // TLS; tls_settings.hpp says what each is.
+    sslmode client_tls_sslmode = sslmode::disable;
+    std::string client_tls_key_file, client_tls_cert_file, client_tls_ca_file;
+    tls_protocols client_tls_protocols;
+    std::string client_tls_ciphers = "default", client_tls13_ciphers;
+    std::string client_tls_ecdhcurve = "auto", client_tls_dheparams = "auto";
+    sslmode server_tls_sslmode = sslmode::prefer;
+    tls_negotiation server_tls_negotiation = tls_negotiation::postgres;
+    std::string server_tls_key_file, server_tls_cert_file, server_tls_ca_file;
+    tls_protocols server_tls_protocols;
+    std::string server_tls_ciphers = "default", server_tls13_ciphers;
+
     // The network.
     std::uint32_t max_packet_size = 2147483647;  ///< bytes; a longer message is refused
     bool tcp_keepalive = true;
@@ -118,6 +131,9 @@ struct global_settings {
     int tcp_user_timeout = 0;   ///< milliseconds
     int tcp_socket_buffer = 0;  ///< bytes
     bool tcp_defer_accept = true;
+
+    tls_settings client_tls() const;
+    tls_settings server_tls() const;
 };
 
 /// An entry of [databases]. Unset options fall back to [pgbouncer] (or, for dbname, to the name the client asked for).
@@ -194,6 +210,7 @@ struct pool_settings {
     bool server_reset_query_always = false;
     disconnect_action client_disconnect_action = disconnect_action::cancel;
     protocol_version server_protocol = protocol_version::v3_2;
+    tls_settings server_tls;
 
     /// True when servers opened under `other` may go on serving under this one: same place, same login, same start.
     bool same_connection(const pool_settings &other) const;

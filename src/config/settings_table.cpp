@@ -41,6 +41,9 @@ struct reader {
     std::optional<std::string> operator()(protocol_version &to) const {
         return store(parse_protocol_version(text), to);
     }
+    std::optional<std::string> operator()(sslmode &to) const { return store(parse_sslmode(text), to); }
+    std::optional<std::string> operator()(tls_negotiation &to) const { return store(parse_tls_negotiation(text), to); }
+    std::optional<std::string> operator()(tls_protocols &to) const { return store(parse_tls_protocols(text), to); }
     std::optional<std::string> operator()(std::string &to) const {
         to = text;
         return std::nullopt;
@@ -62,6 +65,9 @@ struct writer {
     std::string operator()(auth_type value) const { return to_string(value); }
     std::string operator()(disconnect_action value) const { return to_string(value); }
     std::string operator()(protocol_version value) const { return to_string(value); }
+    std::string operator()(sslmode value) const { return to_string(value); }
+    std::string operator()(tls_negotiation value) const { return to_string(value); }
+    std::string operator()(tls_protocols value) const { return to_string(value); }
     std::string operator()(const std::string &value) const { return value; }
     std::string operator()(const std::vector<std::string> &value) const {
         std::string list;
@@ -82,6 +88,13 @@ struct type_namer {
     std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256, hba"; }
     std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
     std::string operator()(protocol_version global_settings::*) const { return "3.0, 3.2"; }
+    std::string operator()(sslmode global_settings::*) const {
+        return "disable, allow, prefer, require, verify-ca, verify-full";
+    }
+    std::string operator()(tls_negotiation global_settings::*) const { return "postgres, direct"; }
+    std::string operator()(tls_protocols global_settings::*) const {
+        return "comma list of tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure, all";
+    }
     std::string operator()(int global_settings::*) const { return range(); }
     std::string operator()(std::uint32_t global_settings::*) const { return range(); }
 
@@ -110,6 +123,8 @@ const char *to_string(setting_group group) {
             return "Server connections";
         case setting_group::clients:
             return "Clients";
+        case setting_group::tls:
+            return "TLS";
         case setting_group::network:
             return "Network";
     }

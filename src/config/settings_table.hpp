@@ -20,9 +20,10 @@ using setting_member = std::variant<bool global_settings::*, int global_settings
                                     base::duration global_settings::*, std::string global_settings::*,
                                     std::vector<std::string> global_settings::*, pool_mode global_settings::*,
                                     auth_type global_settings::*, disconnect_action global_settings::*,
-                                    protocol_version global_settings::*>;
+                                    protocol_version global_settings::*, sslmode global_settings::*,
+                                    tls_negotiation global_settings::*, tls_protocols global_settings::*>;
 
-enum class setting_group : std::uint8_t { process, pools, authentication, logging, servers, clients, network };
+enum class setting_group : std::uint8_t { process, pools, authentication, logging, servers, clients, tls, network };
 const char *to_string(setting_group);  ///< a heading for the reference
 
 struct setting {

@@ -1,6 +1,7 @@
 // See values.hpp.
 #include "config/values.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -17,6 +18,9 @@ constexpr std::array pool_modes{pool_mode::session, pool_mode::transaction, pool
 constexpr std::array auth_types{auth_type::any,           auth_type::trust, auth_type::plain, auth_type::md5,
                                 auth_type::scram_sha_256, auth_type::cert,  auth_type::hba};
 constexpr std::array protocol_versions{protocol_version::v3_0, protocol_version::v3_2};
+constexpr std::array sslmodes{sslmode::disable, sslmode::allow,     sslmode::prefer,
+                              sslmode::require, sslmode::verify_ca, sslmode::verify_full};
+constexpr std::array tls_negotiations{tls_negotiation::postgres, tls_negotiation::direct};
 constexpr std::array disconnect_actions{disconnect_action::cancel, disconnect_action::close};
 
 template <class Enum, std::size_t n>
@@ -72,6 +76,56 @@ const char *to_string(protocol_version version) {
     return version == protocol_version::v3_0 ? "3.0" : "3.2";
 }
 
+const char *to_string(sslmode mode) {
+    switch (mode) {
+        case sslmode::disable:
+            return "disable";
+        case sslmode::allow:
+            return "allow";
+        case sslmode::prefer:
+            return "prefer";
+        case sslmode::require:
+            return "require";
+        case sslmode::verify_ca:
+            return "verify-ca";
+        case sslmode::verify_full:
+            return "verify-full";
+    }
+    return "?";
+}
+
+const char *to_string(tls_negotiation how) {
+    return how == tls_negotiation::postgres ? "postgres" : "direct";
+}
+
+namespace {
+
+struct named_protocols {
+    std::string_view name;
+    std::uint8_t set;
+};
+// legacy is in PgBouncer's documentation, though not in its parser. The first four are what to_string() spells.
+constexpr std::array tls_names{
+    named_protocols{"tlsv1.0", tls_protocols::v1_0},   named_protocols{"tlsv1.1", tls_protocols::v1_1},
+    named_protocols{"tlsv1.2", tls_protocols::v1_2},   named_protocols{"tlsv1.3", tls_protocols::v1_3},
+    named_protocols{"tlsv1", tls_protocols::all},      named_protocols{"all", tls_protocols::all},
+    named_protocols{"legacy", tls_protocols::all},     named_protocols{"secure", tls_protocols::secure},
+    named_protocols{"default", tls_protocols::secure},
+};
+
+}  // namespace
+
+std::string to_string(tls_protocols protocols) {
+    if (protocols.set == tls_protocols::secure) return "secure";
+    if (protocols.set == tls_protocols::all) return "all";
+    std::string list;
+    for (std::size_t i = 0; i < 4; ++i) {
+        if (!protocols.has(tls_names[i].set)) continue;
+        list += (list.empty() ? "" : ",") + std::string(tls_names[i].name);
+    }
+    return list;
+}
+
 parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max) {
     static_assert(sizeof(long) == sizeof(std::int64_t));
     const std::string digits(text);
@@ -114,6 +168,34 @@ parsed<disconnect_action> parse_disconnect_action(std::string_view text) {
 }
 parsed<protocol_version> parse_protocol_version(std::string_view text) {
     return parse_enum(protocol_versions, text);
+}
+
+parsed<sslmode> parse_sslmode(std::string_view text) {
+    return parse_enum(sslmodes, text);
+}
+parsed<tls_negotiation> parse_tls_negotiation(std::string_view text) {
+    return parse_enum(tls_negotiations, text);
+}
+
+parsed<tls_protocols> parse_tls_protocols(std::string_view text) {
+    auto lower = to_lower(text);
+    std::replace(lower.begin(), lower.end(), ':', ',');
+    tls_protocols found{0};
+    bool first = true;
+    for (const auto &part : split_list(lower)) {
+        const bool without = part.starts_with('!');
+        const auto name = trim(std::string_view(part).substr(without ? 1 : 0));
+        const auto *const known = std::find_if(tls_names.begin(), tls_names.end(),
+                                               [&](const named_protocols &it) { return it.name == name; });
+        if (known == tls_names.end())
+            return std::string(
+                "must list tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure or all, each perhaps with a ! before it");
+        if (without && first) found.set = tls_protocols::all;
+        first = false;
+        found.set = static_cast<std::uint8_t>(without ? found.set & ~known->set : found.set | known->set);
+    }
+    if (found.set == 0) return std::string("must leave one version at least");
+    return found;
 }
 
 std::string seconds_text(base::duration time) {

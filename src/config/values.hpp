@@ -29,6 +29,11 @@ parsed<pool_mode> parse_pool_mode(std::string_view text);
 parsed<auth_type> parse_auth_type(std::string_view text);
 parsed<disconnect_action> parse_disconnect_action(std::string_view text);
 parsed<protocol_version> parse_protocol_version(std::string_view text);
+parsed<sslmode> parse_sslmode(std::string_view text);
+parsed<tls_negotiation> parse_tls_negotiation(std::string_view text);
+/// Versions between commas or colons, each of them added, or taken away by a ! before it (from all, when it comes
+/// first).
+parsed<tls_protocols> parse_tls_protocols(std::string_view text);
 
 /// As SHOW CONFIG prints a time: %g of its seconds.
 std::string seconds_text(base::duration);

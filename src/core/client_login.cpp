@@ -149,18 +149,27 @@ std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
 // ---- the packets without a type ----
 
 std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
+    // TLS without a word before it (sslnegotiation=direct). No packet of ours is long enough to begin like this.
+    constexpr char tls_handshake_record = 0x16;
+    if (offers_tls() && !ssl_seen_ && !gssenc_seen_ && bytes.starts_with(tls_handshake_record)) {
+        fx.client = client_next::secure;
+        return 0;
+    }
     const auto packet = wire::parse_startup(bytes);
     const auto no = [&](refusal why, std::string_view argument = {}) {
         refuse(why, fx, argument);
         return bytes.size();
     };
     const auto answer_no_encryption = [&](bool &seen, refusal trailing) -> std::size_t {
-        if (seen) return no(refusal::startup_again);
+        if (channel_.encrypted && &seen == &ssl_seen_) return no(refusal::ssl_inside_ssl);
+        if (seen || channel_.encrypted) return no(refusal::startup_again);
         seen = true;
         // Whatever is here already was sent before our answer could be known: it may be an attacker's.
         const bool kept = base::seeded(base::bug::plaintext_kept);
         if (bytes.size() > packet.total_bytes && !kept) return no(trailing);
-        fx.to_client.make([](std::string &out) { out += 'N'; });
+        const bool secure = &seen == &ssl_seen_ && offers_tls();
+        fx.to_client.make([&](std::string &out) { out += secure ? 'S' : 'N'; });
+        if (secure) fx.client = client_next::secure;
         return packet.total_bytes;
     };
     switch (packet.kind) {
@@ -195,6 +204,10 @@ std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
 void client_login::read_startup(const wire::startup_packet &packet, effects &fx) {
     settings_ = env_.settings;
     protocol_ = packet.protocol;
+    // As PgBouncer, only here: a cancel request may come in the clear, it holds nothing but its own key.
+    if (channel_.may_encrypt && settings_->global.client_tls_sslmode >= config::sslmode::require) {
+        return refuse(refusal::ssl_required, fx);
+    }
     std::string_view options;
     auto kind = replication::none;
     std::vector<std::pair<std::string_view, std::string_view>> explicit_ones;
@@ -268,6 +281,9 @@ void client_login::on_named(const std::string &host_name, effects &fx) {
 
 void client_login::authenticate(const std::string *host_name, effects &fx) {
     const auto kind = replicates_ ? replicates_->kind : replication::none;
+    facts_.tls = channel_.encrypted;
+    facts_.certificate_name = channel_.peer_name;
+    facts_.certificate_verified = !channel_.peer_name.empty() || !channel_.peer_alternative_names.empty();
     decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_.host, host_name);
     const bool needs_user = decided_.step != login_step::let_in_any && decided_.step != login_step::refuse &&
                             decided_.step != login_step::look_up_name;
@@ -328,10 +344,11 @@ void client_login::begin_sasl(effects &fx) {
     const bool real = credential_ != nullptr && credential_->verifier.has_value();
     scram_.emplace(real ? *credential_->verifier
                         : auth::mock_scram_verifier(env_.mock_key, user_, settings_->global.scram_iterations),
-                   env_.random->bytes(auth::scram_nonce_bytes), !real);
+                   env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
     stage_ = stage::sasl_first;
-    std::string mechanisms(auth::scram_sha_256);
-    mechanisms.append(2, '\0');  // the end of the name, and of the list
+    std::string mechanisms;
+    if (!channel_.end_point.empty()) mechanisms.append(auth::scram_sha_256_plus).append(1, '\0');
+    mechanisms.append(auth::scram_sha_256).append(2, '\0');  // the end of the name, and of the list
     fx.to_client.make(
         [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::sasl, mechanisms); });
 }
@@ -383,10 +400,11 @@ void client_login::on_sasl_first(std::string_view body, effects &fx) {
     const auto mechanism = in.cstring();
     const auto length = in.i32();
     if (!in.ok()) return refuse(refusal::bad_login_message, fx);
-    if (mechanism != auth::scram_sha_256) return refuse(refusal::sasl_mechanism, fx);
+    const bool plus = mechanism == auth::scram_sha_256_plus && !channel_.end_point.empty();
+    if (mechanism != auth::scram_sha_256 && !plus) return refuse(refusal::sasl_mechanism, fx);
     if (length < 0 || static_cast<std::size_t>(length) != in.rest().size())
         return refuse(refusal::bad_login_message, fx);
-    const auto answer = scram_->on_client_first(in.rest());
+    const auto answer = scram_->on_client_first(in.rest(), plus);
     if (!answer) return refuse(refusal::sasl_failed, fx);
     stage_ = stage::sasl_final;
     fx.to_client.make([&](std::string &out) {

@@ -13,6 +13,7 @@
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
 #include "core/auth_query.hpp"
+#include "core/channel.hpp"
 #include "core/client_authentication.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
@@ -62,6 +63,9 @@ public:
         user_ = std::move(user);
         stage_ = stage::done;
     }
+    /// The driver could encrypt this connection (nothing is said yet), or has done so (client_next::secure).
+    void on_channel(channel it) { channel_ = std::move(it); }
+    const channel &security() const { return channel_; }
     /// A place under max_client_conn was given: the authentication begins. Sets fx.client to find_name or
     /// find_secret when one of them must be known first.
     void on_admitted(effects &);
@@ -103,6 +107,9 @@ private:
     };
 
     std::size_t on_startup(std::string_view bytes, effects &);
+    bool offers_tls() const {
+        return channel_.may_encrypt && env_.settings->global.client_tls_sslmode != config::sslmode::disable;
+    }
     void read_startup(const wire::startup_packet &, effects &);
     void take_parameter(std::string_view name, std::string_view value, bool ignored);
     void on_password(std::string_view body, effects &);
@@ -123,6 +130,7 @@ private:
     client_facts facts_;
     authentication decided_;
     stage stage_ = stage::startup;
+    channel channel_;
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;
     std::vector<std::pair<std::string, std::string>> parameters_;

@@ -40,6 +40,7 @@ public:
     std::size_t on_bytes(std::string_view bytes, base::time_point now, effects &fx);
     /// One of the pooler's own, that needs no login: on_joined() is next.
     void begin_as(std::string database, std::string user) { login_->begin_as(std::move(database), std::move(user)); }
+    void on_channel(channel it) { login_->on_channel(std::move(it)); }
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
     void on_secret(const secret_answer &, effects &fx);
     void on_named(const std::string &host_name, effects &fx);

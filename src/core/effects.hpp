@@ -19,6 +19,7 @@ enum class client_next : std::uint8_t {
     join,         ///< logged in: ask the ledger for its pool and the welcome
     want,         ///< has a request: ask the ledger for a server
     cancel,       ///< this connection is a CancelRequest: look its key up, then close
+    secure,       ///< send what is in the outbox, then let the TLS handshake begin with the bytes that were not taken
     resume,       ///< what the machine waited for is done: give it the bytes it has not taken yet
     close,        ///< send what is in the outbox, then close
 };
@@ -30,6 +31,7 @@ enum class server_next : std::uint8_t {
     login_failed,  ///< see server_session::login_error()
     errand_done,   ///< the check or reset query succeeded
     cancel,        ///< open the cancel connection, if begin_cancel() still says so
+    secure,        ///< let the TLS handshake begin
     release,       ///< the transaction is over and the proof holds: give it back
     lose,          ///< close it; a linked client is told server_gone unless `client` says otherwise
 };

@@ -20,6 +20,8 @@ enum class refusal : std::uint8_t {
     data_after_ssl_request,
     data_after_gssenc_request,
     startup_again,
+    ssl_inside_ssl,
+    ssl_required,
     no_user,
     user_too_long,
     database_too_long,

@@ -6,11 +6,11 @@
 #include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
 #include "core/client_session.hpp"
+#include "core/server_login.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frontend.hpp"
 #include "wire/reader.hpp"
-#include "wire/startup.hpp"
 
 namespace pgsluice::core {
 
@@ -73,16 +73,6 @@ const char *to_string(server_state state) {
     return "?";
 }
 
-/// What only the login needs.
-struct server_login {
-    server_secret secret;
-    std::string nonce;
-    std::optional<auth::scram_client> scram;
-    bool scram_proved = false;
-    bool authenticated = false;
-    bool understood = false;  ///< it has answered to the startup packet
-};
-
 server_session::server_session(std::shared_ptr<const config::pool_settings> settings, server_secret secret,
                                std::string nonce)
     : settings_(std::move(settings)),
@@ -94,15 +84,8 @@ server_session::server_session(std::shared_ptr<const config::pool_settings> sett
 
 server_session::~server_session() = default;
 
-void server_session::on_connected(effects &fx) {
-    std::vector<std::pair<std::string_view, std::string_view>> parameters{{"user", login_->secret.user},
-                                                                          {"database", settings_->server_dbname}};
-    for (const auto &[name, value] : settings_->startup_parameters) parameters.emplace_back(name, value);
-    fx.to_server.make([&](std::string &out) { wire::append_startup(out, protocol_, parameters); });
-    enter(server_state::login);
-}
-
 std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
+    if (state_ == server_state::connecting) return on_encryption_answer(bytes, fx);
     std::size_t used = 0;
     while (used < bytes.size() && state_ != server_state::closing) {
         const auto rest = bytes.substr(used);
@@ -322,21 +305,27 @@ void server_session::on_sasl(std::uint32_t code, std::string_view data, effects 
     switch (static_cast<backend::authentication_code>(code)) {
         case backend::authentication_code::sasl: {
             wire::reader in(data);
-            bool offered = false;
+            bool offered = false, plus = false;
             for (auto name = in.cstring(); in.ok() && !name.empty(); name = in.cstring()) {
                 offered = offered || name == auth::scram_sha_256;
+                plus = plus || name == auth::scram_sha_256_plus;
             }
-            if (!in.done() || !offered || login_->scram) return fail("server offers no SASL mechanism that we speak");
+            const auto bound = login_->choose_binding(plus);
+            if (plus && !login_->security.encrypted) return fail("server offers channel binding without TLS");
+            const bool bind = bound.how == auth::scram_channel::binding::bound;
+            if (!in.done() || !(offered || bind) || login_->scram)
+                return fail("server offers no SASL mechanism that we speak");
             const auto &[user, credential, keys, derived] = login_->secret;
             if (credential.form == auth::secret_form::plain && !credential.text.empty()) {
-                login_->scram.emplace(credential.text, login_->nonce, derived);
+                login_->scram.emplace(credential.text, login_->nonce, derived, bound);
             } else if (keys) {
-                login_->scram.emplace(*keys, login_->nonce);
+                login_->scram.emplace(*keys, login_->nonce, bound);
             } else {
                 return fail("server login failed: wrong password type");
             }
             fx.to_server.make([&](std::string &out) {
-                frontend::append_sasl_initial_response(out, auth::scram_sha_256, login_->scram->client_first());
+                frontend::append_sasl_initial_response(out, bind ? auth::scram_sha_256_plus : auth::scram_sha_256,
+                                                       login_->scram->client_first());
             });
             break;
         }

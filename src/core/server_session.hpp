@@ -14,6 +14,7 @@
 #include "auth/userlist.hpp"
 #include "config/settings.hpp"
 #include "core/batch_retry.hpp"
+#include "core/channel.hpp"
 #include "core/effects.hpp"
 #include "core/owed_replies.hpp"
 #include "core/statements.hpp"
@@ -88,8 +89,14 @@ public:
 
     /// The version to ask for; 3.0 unless said otherwise.
     void speak(std::uint32_t protocol) { protocol_ = protocol; }
-    /// The transport is there: the startup packet goes out.
-    void on_connected(effects &);
+    /// The transport is there: the startup packet goes out, or what comes before it. `tcp`: it can be encrypted.
+    void on_connected(effects &, bool tcp = false);
+    /// The handshake that server_next::secure has asked for is done, or came to nothing.
+    void on_secured(channel, effects &);
+    void on_handshake_failed(std::string_view why, effects &);
+    /// The login has failed. True: sslmode wants it tried again the other way, with or without TLS; once the server has
+    /// closed its end, connect to the same place. `nonce`: as for the constructor.
+    bool try_other_way(const login_error &, std::string nonce);
     /// Takes what it can of `bytes` and says how much; what is left must be given again, with more behind it.
     std::size_t on_bytes(std::string_view bytes, effects &);
 
@@ -253,6 +260,8 @@ private:
     void enter(server_state next) { state_ = next; }
     /// False: the whole body is needed and not here yet.
     [[gnu::always_inline]] inline bool on_frame(const wire::frame &, std::string_view raw, effects &);
+    std::size_t on_encryption_answer(std::string_view bytes, effects &);
+    void say_hello(effects &);
     void on_login(const wire::frame &, effects &);
     void on_authentication(const wire::frame &, effects &);
     void on_sasl(std::uint32_t code, std::string_view data, effects &);
@@ -298,7 +307,7 @@ private:
     void see_what_is_next(effects &);
 
     std::shared_ptr<const config::pool_settings> settings_;
-    std::unique_ptr<struct server_login> login_;  ///< until logged in
+    std::unique_ptr<struct server_login> login_;  ///< until logged in (server_login.hpp)
     owed_replies owed_;
     shared_parameters parameters_;
     shared_parameters wanted_;   ///< of the client to which it was last made equal

@@ -32,7 +32,9 @@ client::client(worker &owner, stream socket, bool tcp)
       session_(id_, owner.env(), owner.now(), facts_of(out_.fd(), tcp)),
       since_(owner.now()),
       peer_(peer_text(out_.fd(), tcp)),
-      tcp_(tcp) {}
+      tcp_(tcp) {
+    session_.on_channel({.may_encrypt = tcp});
+}
 
 std::string client::name() {
     return fmt::format("C-{}: {}/{}@{}", static_cast<void *>(this),
@@ -63,6 +65,7 @@ void client::start_as(std::string database, std::string user) {
 
 bool client::may_read() const {
     if (gone_) return true;
+    if (handshake_ == handshake::computing) return false;
     // A cancel is under way: what follows the request is void, its end too. The sender waits for ours.
     if (session_.state() == core::client_state::closing) return false;
     if (blocked() || (server_ != nullptr && server_->blocked())) return false;
@@ -92,12 +95,13 @@ void client::receive() {
     const bool behind = have <= worker::scratch_bytes / 2;  // what is left over goes ahead of what comes
     const auto offset = behind ? have : 0;
     const long count = out_.receive(scratch + offset, worker::scratch_bytes - offset);
-    if (count == 0) return;
+    if (count == 0) return watch();  // TLS may have something to say of its own
     if (count < 0) {
         if (gone_) return finish();
         return close_at_end_of_stream();
     }
     if (gone_) return;
+    if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
     if (behind) {
         std::memcpy(scratch, in_.view().data(), have);
         feed({scratch, have + static_cast<std::size_t>(count)});
@@ -129,6 +133,7 @@ void client::feed(std::string_view bytes, server *granted) {
     if (server_ != nullptr && !server_->deliver(effects)) return;
     if (!deliver(effects)) return;
     in_.assign(bytes.substr(used));
+    if (next == core::client_next::secure) return begin_handshake(in_.view());
     if (next == core::client_next::close) return close_after(effects);
     const bool waits =
         session_.state() == core::client_state::waiting || session_.state() == core::client_state::joining;
@@ -219,8 +224,8 @@ bool client::join(core::effects &effects) {
     const auto &login = *session_.login();
     if (worker_.global().log_connections && !seat_->looks_up) {
         const auto kind = login.replicates() ? login.replicates()->kind : core::replication::none;
-        log::info("{} login attempt: db={} user={} tls=no replication={}", name(), login.database(), login.user(),
-                  core::to_string(kind));
+        log::info("{} login attempt: db={} user={} tls={} replication={}", name(), login.database(), login.user(),
+                  login.security().encrypted ? login.security().cipher : "no", core::to_string(kind));
     }
     seat_->replicates = login.replicates();
     const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
@@ -316,6 +321,50 @@ void client::cancel(std::function<void()> done) {
     server_ == nullptr ? done() : server_->cancel(std::move(done));
 }
 
+// ---- TLS ----
+
+void client::begin_handshake(std::string_view begun) {
+    const auto &context = worker_.tls().clients;
+    if (!context) return close("TLS startup failed", false);
+    constexpr char handshake_record = 0x16;
+    const bool direct = begun.starts_with(handshake_record);
+    starting_ = context->accept(direct);
+    handshake_ = handshake::reading;
+    if (!direct) return;
+    std::string first(begun);
+    in_.clear();
+    shake_hands(std::move(first));
+}
+
+void client::shake_hands(std::string from_peer) {
+    handshake_ = handshake::computing;
+    const bool taken = worker_.all().crypto.run(
+        worker_, std::move(starting_), std::move(from_peer),
+        [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
+    if (!taken) return close("TLS startup failed: too many handshakes", false);
+    watch();
+}
+
+void client::on_handshake(handshake_step step) {
+    if (gone_) return;
+    handshake_ = step.came_to == tls_session::progress::done ? handshake::none : handshake::reading;
+    core::outbox out;
+    out.view(step.to_peer);
+    if (out_.send(out) == sent::failed) return close_at_end_of_stream();
+    if (step.came_to == tls_session::progress::failed) {
+        handshake_ = handshake::failed;
+        return close("TLS startup failed: " + step.session->problem(), true);
+    }
+    if (step.came_to == tls_session::progress::more) {
+        starting_ = std::move(step.session);
+        return watch();
+    }
+    session_.on_channel(step.session->channel());
+    out_.secure(std::move(step.session));
+    in_.append(step.plain);
+    pump();
+}
+
 // ---- events from outside ----
 
 void client::welcome(const core::welcome &greeting) {
@@ -359,6 +408,7 @@ void client::end_with_server(std::string_view why) {
 void client::on_timer(base::time_point now) {
     if (closed_) return;
     if (gone_) return finish();
+    if (handshake_ != handshake::none && now >= session_.deadline()) return close("client_login_timeout", false);
     worker::effects_lease effects(worker_);
     session_.on_deadline(now, *effects);
     if (!deliver(*effects)) return;

@@ -47,6 +47,7 @@ public:
     /// A CancelRequest with our key.
     void cancel(std::function<void()> done);
     void drop(std::string_view why) { close(why, false); }
+    void on_handshake(handshake_step);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
 
@@ -72,6 +73,8 @@ private:
     bool want(core::effects &);
     void greet(const core::welcome &, core::effects &);
     void forward_cancel();
+    void begin_handshake(std::string_view begun);
+    void shake_hands(std::string from_peer);
     void on_writable();
     void arm();
     void close(std::string_view why, bool linger, core::parting how = core::parting::ended);
@@ -89,6 +92,8 @@ private:
     bool tcp_;
     bool gone_ = false;  ///< no longer in the ledger; only the socket may still have something to send
     bool closed_ = false;
+    handshake handshake_ = handshake::none;
+    std::unique_ptr<tls_session> starting_;  ///< between the steps of its handshake
     leftover in_;
 };
 

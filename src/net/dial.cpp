@@ -24,6 +24,7 @@ public:
 
     void begin(const std::string &host, int port, std::size_t attempt, base::duration limit) {
         attempt_ = attempt;
+        result_.place.host = host;
         start_clock(limit);
         if (host.starts_with('/') || host.starts_with('@')) return begin_unix(host, port);
         error_code ec;

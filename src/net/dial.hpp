@@ -13,6 +13,7 @@ namespace pgsluice::net {
 /// Where a connection leads: enough to open another one to the very same place (for cancels), and to name it.
 struct place_to_dial {
     asio::generic::stream_protocol::endpoint endpoint;
+    std::string host;  ///< as configured: what a server's certificate must name
     std::string text;  ///< for logs: address:port or unix:path
     bool tcp = false;
 };

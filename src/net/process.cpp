@@ -21,6 +21,8 @@ namespace {
 
 /// How often idle and lifetime limits, the reserve and retries are looked at.
 constexpr std::chrono::milliseconds ledger_tick{50};
+/// Every so many ticks the files of TLS are looked at.
+constexpr int ticks_between_looks = 10;
 
 std::uint32_t worker_count(const config::global_settings &settings) {
     if (settings.worker_threads > 0) return static_cast<std::uint32_t>(settings.worker_threads);
@@ -59,6 +61,9 @@ std::string process::listen() {
     // Before anybody can know that we are here: a signal must not find its default action.
     for (const int number : {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(number);
     ::signal(SIGPIPE, SIG_IGN);
+    auto made = make_tls(settings_->global);
+    if (made.has_error()) return made.error();
+    tls_ = std::move(*made);
     auto opened = listener::open_all(context_, settings_->global, [this](int fd, bool tcp) { accept(fd, tcp); });
     if (opened.has_error()) return opened.error();
     listeners_ = std::move(*opened);
@@ -83,7 +88,9 @@ int process::run() {
     core::environment env;
     env.settings = settings_;
     env.mock_key = salt_key_;
-    for (std::uint32_t i = 0; i < count; ++i) shared_->workers.push_back(std::make_unique<worker>(i, *shared_, env));
+    for (std::uint32_t i = 0; i < count; ++i) {
+        shared_->workers.push_back(std::make_unique<worker>(i, *shared_, env, tls_));
+    }
     // Signals are for this thread; workers inherit a mask without them.
     sigset_t all, before;
     sigfillset(&all);
@@ -101,6 +108,7 @@ int process::run() {
     listeners_.clear();
     for (const auto &it : shared_->workers) it->stop();
     for (const auto &it : shared_->workers) it->join();
+    shared_->crypto.stop();
     log::info("process ends");
     return 0;
 }
@@ -157,22 +165,63 @@ void process::reload() {
         log::error("reload failed, nothing was changed: {}", config::to_string(fresh.error()));
         return;
     }
+    const auto watched = tls_files_;
+    auto tls = make_tls(fresh->value->global);
+    if (tls.has_error()) {
+        tls_files_ = watched;
+        log::error("reload failed, nothing was changed: {}", tls.error());
+        return;
+    }
     for (const auto &warning : fresh->warnings) log::warning("{}", config::to_string(warning));
     for (const auto &name : config::restart_needed(*settings_, *fresh->value)) {
         log::warning("{} was changed in the file; it takes effect at the next start", name);
     }
-    settings_ = std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh->value));
+    use(std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh->value)),
+        std::move(*tls));
     log::set_verbose(std::max(line_.verbose, settings_->global.verbose));
-    for (const auto &it : shared_->workers) {
-        it->post([worker = it.get(), settings = settings_] { worker->use_settings(settings); });
-    }
     shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) {
         ledger.apply(settings_, std::chrono::steady_clock::now(), orders);
     });
     log::info("configuration reloaded from {}", line_.file);
 }
 
+boost::system::result<tls_contexts, std::string> process::make_tls(const config::global_settings &global) {
+    const auto clients = global.client_tls(), servers = global.server_tls();
+    // What is there now, before it is read: what changes meanwhile is seen at the next look.
+    tls_files_.of(
+        {clients.key_file, clients.cert_file, clients.ca_file, servers.key_file, servers.cert_file, servers.ca_file});
+    tls_contexts made;
+    for (auto [which, settings, running, into] :
+         {std::tuple(tls_context::leg::clients, &clients, &tls_.clients, &made.clients),
+          std::tuple(tls_context::leg::servers, &servers, &tls_.servers, &made.servers)}) {
+        auto it = tls_context::make(which, *settings, *running);
+        if (it.has_error()) return {boost::system::in_place_error, it.error()};
+        *into = std::move(*it);
+    }
+    return {boost::system::in_place_value, std::move(made)};
+}
+
+void process::use(std::shared_ptr<const config::settings> settings, tls_contexts tls) {
+    settings_ = std::move(settings);
+    tls_ = std::move(tls);
+    for (const auto &it : shared_->workers) {
+        it->post([worker = it.get(), now = settings_, contexts = tls_] { worker->use_settings(now, contexts); });
+    }
+}
+
+void process::look_at_tls_files() {
+    if (!tls_files_.changed()) return;
+    auto tls = make_tls(settings_->global);
+    if (tls.has_error()) {
+        return log::error("files of TLS have changed, but those read before stay in use: {}", tls.error());
+    }
+    if (tls->clients == tls_.clients && tls->servers == tls_.servers) return;
+    use(settings_, std::move(*tls));
+    log::info("files of TLS have changed, and are in use");
+}
+
 void process::tick() {
+    if (++ticks_ % ticks_between_looks == 0) look_at_tls_files();
     ticker_.expires_after(ledger_tick);
     ticker_.async_wait([this](error_code ec) {
         if (ec) return;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/load.hpp"
+#include "net/file_watch.hpp"
 #include "net/listener.hpp"
 #include "net/secret_lookup.hpp"
 #include "net/worker.hpp"
@@ -31,7 +32,7 @@ public:
     process(command_line, std::string salt_key, std::shared_ptr<const config::settings>);
     ~process();
 
-    /// Opens the listening sockets; the reason when one can not be had. Before fork and change of user.
+    /// Reads what TLS takes and opens the listening sockets; the reason when one can not be had. Before fork.
     std::string listen();
     /// Runs until told to stop; returns the exit status.
     int run();
@@ -42,6 +43,10 @@ private:
     void on_signal(int number);
     void await_signal();
     void reload();
+    void look_at_tls_files();
+    /// Null and why not, or what the settings and the files come to now.
+    boost::system::result<tls_contexts, std::string> make_tls(const config::global_settings &);
+    void use(std::shared_ptr<const config::settings>, tls_contexts);
     void shut_down(phase);
     void tick();
     void accept(int fd, bool tcp);
@@ -49,6 +54,9 @@ private:
     command_line line_;
     std::string salt_key_;
     std::shared_ptr<const config::settings> settings_;
+    tls_contexts tls_;
+    file_watch tls_files_;
+    int ticks_ = 0;
     asio::io_context context_{1};
     boost::asio::signal_set signals_{context_};
     timer ticker_{context_};

@@ -30,7 +30,7 @@ server::server(worker &owner, moving_server it)
       seat_(it.seat),
       id_(it.id),
       session_(std::move(it.session)),
-      out_(it.fd),
+      out_(std::move(it.out)),
       place_(std::move(it.place)),
       since_(it.since) {}
 
@@ -60,17 +60,89 @@ void server::on_dialled(dialled result) {
     apply_socket_options(out_.fd(), place_.tcp, worker_.global());
     if (worker_.global().log_connections) log::info("{} new connection to server", name());
     worker::effects_lease effects(worker_);
-    session_->on_connected(*effects);
-    if (deliver(*effects)) watch();
+    session_->on_connected(*effects, place_.tcp);
+    if (!deliver(*effects)) return;
+    if (effects->server == core::server_next::secure) return begin_handshake();
+    watch();
 }
 
-void server::login_failed(const core::login_error &error) {
+void server::login_failed(core::login_error error) {
+    if (out_.is_open() && session_->try_other_way(error, worker_.env().random->bytes(auth::scram_nonce_bytes))) {
+        log::info("{} login failed ({}), trying again {} TLS", name(), error.message,
+                  session_->settings().server_tls.mode == config::sslmode::allow ? "with" : "without");
+        // The slot is one backend's at a time: the next connection is made when PostgreSQL has closed this one.
+        starting_over_ = true;
+        handshake_ = handshake::none;
+        starting_.reset();
+        in_.clear();
+        out_.drop_unsent();
+        out_.finish_sending();
+        return watch();
+    }
     log::warning("{} server login failed: {}", name(), error.message);
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.open_failed(*seat_, error, worker_.now(), orders); });
     log::info("{} closing because: login failed (age={}s)", name(),
               std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
     end();
+}
+
+void server::dial_again() {
+    starting_over_ = false;
+    worker_.ready().remove(*this);
+    out_.close();
+    dial(worker_.all().control, place_, connect_->settings->server_connect_timeout,
+         [&here = worker_, id = id_](dialled result) {
+             here.post([&here, id, result = std::move(result)]() mutable { here.dialled_to(id, std::move(result)); });
+         });
+}
+
+// ---- TLS ----
+
+void server::begin_handshake() {
+    const auto &context = worker_.tls().servers;
+    if (!context) return handshake_failed("it was switched off meanwhile");
+    const bool direct = session_->settings().server_tls.negotiation == config::tls_negotiation::direct;
+    starting_ = context->connect(place_.host, direct);
+    shake_hands({});
+}
+
+void server::shake_hands(std::string from_peer) {
+    handshake_ = handshake::computing;
+    const bool taken = worker_.all().crypto.run(
+        worker_, std::move(starting_), std::move(from_peer),
+        [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
+    taken ? watch() : handshake_failed("too many handshakes");
+}
+
+void server::on_handshake(handshake_step step) {
+    if (closed_ || draining_ || handshake_ != handshake::computing) return;
+    handshake_ = handshake::reading;
+    core::outbox out;
+    out.view(step.to_peer);
+    if (out_.send(out) == sent::failed) return handshake_failed("server closed the connection");
+    if (step.came_to == tls_session::progress::failed) return handshake_failed(step.session->problem());
+    if (step.came_to == tls_session::progress::more) {
+        starting_ = std::move(step.session);
+        return watch();
+    }
+    handshake_ = handshake::none;
+    auto channel = step.session->channel();
+    out_.secure(std::move(step.session));
+    if (worker_.global().log_connections) log::info("{} SSL established: {}", name(), channel.cipher);
+    in_.append(step.plain);
+    worker::effects_lease effects(worker_);
+    session_->on_secured(std::move(channel), *effects);
+    if (!deliver(*effects)) return;
+    if (!in_.empty()) return feed(in_.view());
+    watch();
+}
+
+void server::handshake_failed(std::string_view why) {
+    handshake_ = handshake::failed;
+    worker::effects_lease effects(worker_);
+    session_->on_handshake_failed(why, *effects);
+    act(*effects);
 }
 
 void server::logged_in() {
@@ -96,13 +168,16 @@ void server::settle(base::client_id for_client) {
 void server::watch() {
     if (closed_ || !out_.is_open()) return;
     const bool may_read = draining_ || client_ == nullptr || !client_->blocked();
-    const std::uint32_t interest = (may_read ? EPOLLIN : 0U) | (blocked() ? EPOLLOUT : 0U);
+    const bool computing = handshake_ == handshake::computing && !draining_;
+    const std::uint32_t interest = (may_read && !computing ? EPOLLIN : 0U) | (blocked() ? EPOLLOUT : 0U);
     ready_set::has(*this) ? worker_.ready().change(*this, interest) : worker_.ready().add(*this, out_.fd(), interest);
 }
 
 void server::on_ready(std::uint32_t events) {
     if ((events & EPOLLOUT) != 0) on_writable();
     if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+    // What is there can not be read now, and nobody will answer to what is being computed.
+    if (handshake_ == handshake::computing && !draining_) return handshake_failed("server closed the connection");
     // Its end can wait until the client has taken what came before; watch() finds it again.
     if (!draining_ && client_ != nullptr && client_->blocked()) return worker_.ready().remove(*this);
     receive();
@@ -114,15 +189,19 @@ void server::receive() {
     const bool behind = have <= worker::scratch_bytes / 2;
     const auto offset = behind ? have : 0;
     const long count = out_.receive(scratch + offset, worker::scratch_bytes - offset);
-    if (count == 0) return;
+    if (count == 0) return watch();  // TLS may have something to say of its own
     if (count < 0) {
         if (draining_) return finish();
-        if (session_->state() == core::server_state::login) {
+        if (starting_over_) return dial_again();
+        if (handshake_ != handshake::none) return handshake_failed("server closed the connection");
+        const auto state = session_->state();
+        if (state == core::server_state::login || state == core::server_state::connecting) {
             return login_failed(session_->login_lost("server closed the connection during login"));
         }
         return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");
     }
-    if (draining_) return;
+    if (draining_ || starting_over_) return;
+    if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
     if (behind) {
         std::memcpy(scratch, in_.view().data(), have);
         return feed({scratch, have + static_cast<std::size_t>(count)});
@@ -186,6 +265,8 @@ void server::act(core::effects &effects) {
         case core::server_next::cancel:
             start_cancel();
             break;
+        case core::server_next::secure:
+            return begin_handshake();
         case core::server_next::errand_done:
         case core::server_next::release:
             return release();
@@ -280,7 +361,7 @@ void server::cancel(std::function<void()> done) {
 void server::start_cancel() {
     if (!session_->begin_cancel()) return answer_cancels();
     cancel_connection::start(
-        worker_, place_, *session_->key(), worker_.global().cancel_wait_timeout,
+        worker_, place_, out_.secured(), *session_->key(), worker_.global().cancel_wait_timeout,
         [self = boost::intrusive_ptr(this)] {
             return !self->closed_ && !self->draining_ && self->session_->cancel_wanted();
         },
@@ -329,11 +410,10 @@ void server::move_to(base::worker_index to, base::client_id for_client) {
     moving_server it{.seat = seat_,
                      .id = id_,
                      .session = std::move(session_),
-                     .fd = -1,
+                     .out = std::move(out_),
                      .place = std::move(place_),
                      .since = since_,
                      .for_client = for_client};
-    it.fd = out_.release();
     closed_ = true;
     unlink();
     worker_.remove(*this);
@@ -384,14 +464,15 @@ void server::end() {
     // A query that runs on would hold its slot: PostgreSQL is told to stop it.
     if (const auto &key = session_->key(); running && key) {
         cancel_connection::start(
-            worker_, place_, *key, worker_.global().cancel_wait_timeout, [] { return true; }, [](bool) {});
+            worker_, place_, out_.secured(), *key, worker_.global().cancel_wait_timeout, [] { return true; },
+            [](bool) {});
     }
     drain();
 }
 
 /// The slot is free when PostgreSQL has ended the backend, which it says by closing the connection.
 void server::drain() {
-    if (out_.unsent_bytes() == 0 && !session_->upload_open()) {
+    if (out_.unsent_bytes() == 0 && !session_->upload_open() && handshake_ == handshake::none) {
         core::outbox goodbye;
         goodbye.make([](std::string &out) { wire::frontend::append_terminate(out); });
         if (out_.send(goodbye) == sent::failed) return finish();

@@ -24,7 +24,7 @@ struct moving_server {
     core::server_seat *seat = nullptr;
     base::server_id id;
     std::unique_ptr<core::server_session> session;
-    int fd = -1;
+    stream out;
     place_to_dial place;
     base::time_point since;
     base::client_id for_client;
@@ -63,6 +63,7 @@ public:
     void cancel(std::function<void()> done);
     void drop(std::string_view why) { lose(why); }
     void on_dialled(dialled);
+    void on_handshake(handshake_step);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
 
@@ -79,7 +80,11 @@ private:
     void release();
     void hand_on(const core::handing_on &);
     void logged_in();
-    void login_failed(const core::login_error &);
+    void login_failed(core::login_error);
+    void dial_again();
+    void begin_handshake();
+    void shake_hands(std::string from_peer);
+    void handshake_failed(std::string_view why);
     void run(core::errand, const std::string &sql);
     void send_now(core::effects &);
     void on_writable();
@@ -104,7 +109,10 @@ private:
     base::time_point deadline_ = base::never;  ///< of the login, of a farewell, of the end
     /// Who is told when the cancel that it asked for, in that round of the session's, is over.
     std::vector<std::pair<std::uint64_t, std::function<void()>>> cancels_;
-    bool draining_ = false;  ///< said goodbye: reads to the end of the stream
+    handshake handshake_ = handshake::none;
+    std::unique_ptr<tls_session> starting_;  ///< between the steps of its handshake
+    bool starting_over_ = false;  ///< the login failed and is tried the other way when the server has hung up
+    bool draining_ = false;       ///< said goodbye: reads to the end of the stream
     bool closed_ = false;
     leftover in_;
 };

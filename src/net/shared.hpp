@@ -8,6 +8,7 @@
 
 #include "core/ledger.hpp"
 #include "net/asio.hpp"
+#include "net/crypto_pool.hpp"
 #include "net/name_finder.hpp"
 
 namespace pgsluice::net {
@@ -17,7 +18,7 @@ class worker;
 
 struct shared {
     shared(asio::io_context &control_loop, std::shared_ptr<const config::settings> settings, std::uint32_t count)
-        : control(control_loop), ledger(std::move(settings), count) {}
+        : control(control_loop), ledger(std::move(settings), count), crypto(count) {}
 
     /// The control thread's loop: what waits for rare things (names, connections being made) waits there.
     asio::io_context &control;
@@ -31,6 +32,7 @@ struct shared {
     std::vector<std::unique_ptr<worker>> workers;
     /// Ends before the workers do: its answers go to them.
     name_finder names;
+    crypto_pool crypto;
 
     /// Calls `use(ledger, orders)` under the mutex and hands each order to the worker it is for. Any thread.
     template <class Use>

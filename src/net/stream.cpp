@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 
+#include "net/tls_session.hpp"
+
 namespace pgsluice::net {
 
 namespace {
@@ -20,7 +22,44 @@ bool would_block() {
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
 
+/// A thread's own, for what is on its way between a socket and TLS.
+struct tls_buffers {
+    static constexpr std::size_t input_bytes = 64 * 1024, kept_bytes = 256 * 1024;
+    std::array<char, input_bytes> input;
+    std::string plain, output;
+};
+
+tls_buffers &buffers() {
+    thread_local const auto own = std::make_unique<tls_buffers>();
+    for (auto *it : {&own->plain, &own->output}) {
+        if (it->capacity() > tls_buffers::kept_bytes) *it = std::string();
+        it->clear();
+    }
+    return *own;
+}
+
 }  // namespace
+
+stream::stream(int fd) : fd_(fd) {}
+
+stream::stream(stream &&other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      unsent_at_(other.unsent_at_),
+      unsent_(std::move(other.unsent_)),
+      tls_(std::move(other.tls_)) {}
+
+stream &stream::operator=(stream &&other) noexcept {
+    close();
+    fd_ = std::exchange(other.fd_, -1);
+    unsent_at_ = other.unsent_at_;
+    unsent_ = std::move(other.unsent_);
+    tls_ = std::move(other.tls_);
+    return *this;
+}
+
+stream::~stream() {
+    close();
+}
 
 void stream::keep(const core::outbox &out, std::size_t from) {
     for (std::size_t i = 0; i < out.pieces(); ++i) {
@@ -36,6 +75,7 @@ void stream::keep(const core::outbox &out, std::size_t from) {
 
 sent stream::send(const core::outbox &out) {
     if (out.empty()) return unsent_bytes() == 0 ? sent::all : sent::some;
+    if (tls_) return send_encrypted(out);
     if (unsent_bytes() > 0 || out.pieces() > pieces_max) {
         keep(out, 0);
         return flush();
@@ -74,17 +114,83 @@ sent stream::flush() {
     return sent::all;
 }
 
-long stream::receive(char *into, std::size_t room) const {
+long stream::receive(char *into, std::size_t room) {
+    if (tls_) return receive_encrypted(into, room);
     const auto count = ::recv(fd_, into, room, MSG_DONTWAIT);
     if (count > 0) return count;
     return count < 0 && would_block() ? 0 : -1;
 }
 
-void stream::finish_sending() const {
+// ---- through TLS ----
+
+void stream::secure(std::unique_ptr<tls_session> session) {
+    tls_ = std::move(session);
+}
+
+/// The records wait like any other bytes when the kernel does not take them: TLS never has to be asked twice.
+sent stream::send_encrypted(const core::outbox &out) {
+    auto &own = buffers();
+    if (out.pieces() > 1) {
+        for (std::size_t i = 0; i < out.pieces(); ++i) own.plain += out.piece(i);
+    }
+    if (!tls_->encrypt(out.pieces() == 1 ? out.piece(0) : std::string_view(own.plain), own.output)) return sent::failed;
+    return send_bytes(own.output);
+}
+
+sent stream::send_bytes(std::string_view bytes) {
+    if (unsent_bytes() > 0) {
+        unsent_ += bytes;
+        return flush();
+    }
+    const auto count = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count < 0 && !would_block()) return sent::failed;
+    const auto done = static_cast<std::size_t>(std::max<ssize_t>(count, 0));
+    if (done == bytes.size()) return sent::all;
+    unsent_.assign(bytes.substr(done));
+    unsent_at_ = 0;
+    return sent::some;
+}
+
+/// Never more than what is sure to have room when it is plain: so one read from the socket leaves nothing in OpenSSL
+/// for which no event would ever come.
+long stream::receive_encrypted(char *into, std::size_t room) {
+    if (tls_->ended()) return -1;
+    auto &own = buffers();
+    constexpr auto reserved = tls_session::record_max_bytes + 1024;
+    const auto most = std::min(own.input.size(), room > reserved ? room - reserved : 1);
+    const auto count = ::recv(fd_, own.input.data(), most, MSG_DONTWAIT);
+    if (count < 0 && would_block()) return 0;
+    if (count <= 0) return -1;  // without close_notify it is an end as well: what is half here was never whole
+    const auto plain = tls_->decrypt({own.input.data(), static_cast<std::size_t>(count)}, into, room, own.output);
+    if (!own.output.empty() && send_bytes(own.output) == sent::failed) return -1;
+    // The end has come right behind the last bytes: the socket itself is made to say so again.
+    if (plain > 0 && tls_->ended()) ::shutdown(fd_, SHUT_RD);
+    return plain;
+}
+
+void stream::drop_unsent() {
+    if (unsent_bytes() > 0) tls_.reset();  // half a record is out: nothing can follow it
+    unsent_ = std::string();
+    unsent_at_ = 0;
+}
+
+void stream::finish_sending() {
+    if (tls_ && unsent_bytes() == 0) {
+        auto &own = buffers();
+        tls_->say_goodbye(own.output);
+        send_bytes(own.output);
+    }
+    tls_.reset();
     ::shutdown(fd_, SHUT_WR);
 }
 
 void stream::close() {
+    if (fd_ >= 0 && tls_ && unsent_bytes() == 0) {
+        auto &own = buffers();
+        tls_->say_goodbye(own.output);
+        static_cast<void>(::send(fd_, own.output.data(), own.output.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+    }
+    tls_.reset();
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
     unsent_ = std::string();

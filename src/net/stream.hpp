@@ -1,9 +1,11 @@
-// One socket: sends at once without blocking and keeps what the kernel did not take; receives what is there. Also the
-// socket options of both legs. Knows no protocol and no epoll. Belongs to the connection's worker.
+// One socket: sends at once without blocking and keeps what the kernel did not take; receives what is there; once it
+// has a TLS session, both through that. Also the socket options of both legs. Knows no protocol and no epoll. Belongs
+// to the connection's worker.
 #pragma once
 
 #include <sys/types.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -13,26 +15,23 @@
 
 namespace pgsluice::net {
 
+class tls_session;
+
 enum class sent : std::uint8_t { all, some, failed };
 
 class stream {
 public:
     /// Takes the descriptor over; -1 is no socket yet.
-    explicit stream(int fd = -1) : fd_(fd) {}
-    stream(stream &&other) noexcept
-        : fd_(std::exchange(other.fd_, -1)), unsent_at_(other.unsent_at_), unsent_(std::move(other.unsent_)) {}
-    stream &operator=(stream &&other) noexcept {
-        close();
-        fd_ = std::exchange(other.fd_, -1);
-        unsent_at_ = other.unsent_at_;
-        unsent_ = std::move(other.unsent_);
-        return *this;
-    }
-    ~stream() { close(); }
+    explicit stream(int fd = -1);
+    stream(stream &&other) noexcept;
+    stream &operator=(stream &&other) noexcept;
+    ~stream();
 
     int fd() const { return fd_; }
     bool is_open() const { return fd_ >= 0; }
-    int release() { return std::exchange(fd_, -1); }
+    /// From here on all bytes go through it. After its handshake, and with nothing unsent.
+    void secure(std::unique_ptr<tls_session>);
+    bool secured() const { return tls_ != nullptr; }
     /// Bytes that wait for the socket to take them. While there are any, the other side must not be read further.
     std::size_t unsent_bytes() const { return unsent_.size() - unsent_at_; }
 
@@ -40,23 +39,27 @@ public:
     sent send(const core::outbox &);
     /// Tries again with what was kept.
     sent flush();
-    void drop_unsent() {
-        unsent_ = std::string();
-        unsent_at_ = 0;
-    }
+    void drop_unsent();
     /// Reads what is there, without waiting: the count, 0 for nothing yet, -1 for the end of the stream or an error.
-    long receive(char *into, std::size_t room) const;
-    /// No more from us: the peer reads the end of the stream after what was sent.
-    void finish_sending() const;
+    /// Through TLS nothing is left behind but the beginning of a record; `room` must be 32 KiB then, and unsent_bytes()
+    /// may have grown by what TLS itself has to answer.
+    long receive(char *into, std::size_t room);
+    /// No more from us: the peer reads the end of the stream after what was sent. What it says is not understood any
+    /// more if there was TLS; its end is that of the connection.
+    void finish_sending();
     void close();
 
 private:
     ssize_t send_pieces(const core::outbox &) const;
+    sent send_encrypted(const core::outbox &);
+    sent send_bytes(std::string_view);
+    long receive_encrypted(char *into, std::size_t room);
     void keep(const core::outbox &, std::size_t from);
 
     int fd_;
     std::size_t unsent_at_ = 0;
     std::string unsent_;
+    std::unique_ptr<tls_session> tls_;
 };
 
 /// What was received and not yet taken by a machine. Small leftovers keep their memory for the next time; larger ones

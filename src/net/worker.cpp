@@ -8,10 +8,11 @@
 
 namespace pgsluice::net {
 
-worker::worker(base::worker_index index, shared &all, core::environment env)
+worker::worker(base::worker_index index, shared &all, core::environment env, tls_contexts tls)
     : index_(index),
       shared_(all),
       env_(std::move(env)),
+      tls_(std::move(tls)),
       now_(std::chrono::steady_clock::now()),
       wheel_(now_),
       scratch_(std::make_unique<char[]>(scratch_bytes)) {
@@ -123,8 +124,23 @@ void worker::secret_for(base::client_id id, const core::secret_answer &answer) {
     keep->on_secret(answer);
 }
 
-void worker::use_settings(std::shared_ptr<const config::settings> settings) {
+void worker::on_handshake(base::client_id id, handshake_step step) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_handshake(std::move(step));
+}
+
+void worker::on_handshake(base::server_id id, handshake_step step) {
+    const auto found = servers_.find(id);
+    if (found == servers_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_handshake(std::move(step));
+}
+
+void worker::use_settings(std::shared_ptr<const config::settings> settings, tls_contexts tls) {
     env_.settings = std::move(settings);
+    tls_ = std::move(tls);
 }
 
 void worker::named(base::client_id id, const std::optional<std::string> &name) {

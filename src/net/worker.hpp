@@ -34,7 +34,7 @@ public:
     /// One read takes at most this much; relayed bytes are sent straight from here.
     static constexpr std::size_t scratch_bytes = 64 * 1024;
 
-    worker(base::worker_index index, shared &, core::environment);
+    worker(base::worker_index index, shared &, core::environment, tls_contexts);
     ~worker();
 
     // ---- any thread ----
@@ -63,6 +63,7 @@ public:
     shared &all() { return shared_; }
     const core::environment &env() const { return env_; }
     const config::global_settings &global() const { return env_.settings->global; }
+    const tls_contexts &tls() const { return tls_; }
     timer_wheel &wheel() { return wheel_; }
     char *scratch() { return scratch_.get(); }
     /// The time of this wake-up; refresh() reads the clock, once for each.
@@ -79,9 +80,12 @@ public:
     void receive(moving_server);
     /// The connection that one of our servers waits for, made or failed; nobody's if that server has gone.
     void dialled_to(base::server_id, dialled);
+    /// The outcome of a step of a client's or server's handshake; nobody's if it has gone.
+    void on_handshake(base::client_id, handshake_step);
+    void on_handshake(base::server_id, handshake_step);
     /// What auth_query has found for one of our clients; nobody's if that client has gone.
     void secret_for(base::client_id, const core::secret_answer &);
-    void use_settings(std::shared_ptr<const config::settings>);
+    void use_settings(std::shared_ptr<const config::settings>, tls_contexts);
     /// The host name that one of our clients waits for; nobody's if it has gone.
     void named(base::client_id, const std::optional<std::string> &name);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
@@ -113,6 +117,7 @@ private:
     base::worker_index index_;
     shared &shared_;
     core::environment env_;
+    tls_contexts tls_;
     openssl_random random_;
     system_facts facts_;
     core::statement_store statements_;

@@ -71,6 +71,10 @@ void append_startup(std::string &out, std::uint32_t protocol,
     message.u8(0).finish();
 }
 
+void append_ssl_request(std::string &out) {
+    writer(out, '\0').u32(ssl_request_code).finish();
+}
+
 void append_cancel_request(std::string &out, std::uint32_t pid, std::string_view secret) {
     writer(out, '\0').u32(cancel_request_code).u32(pid).bytes(secret).finish();
 }

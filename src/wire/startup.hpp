@@ -46,6 +46,7 @@ startup_packet parse_startup(std::string_view bytes);
 
 void append_startup(std::string &out, std::uint32_t protocol,
                     const std::vector<std::pair<std::string_view, std::string_view>> &parameters);
+void append_ssl_request(std::string &out);
 void append_cancel_request(std::string &out, std::uint32_t pid, std::string_view secret);
 /// `newest` is the version we do speak; `unknown` the _pq_ options we do not.
 void append_negotiate_protocol_version(std::string &out, std::uint32_t newest, const std::vector<std::string> &unknown);

@@ -441,6 +441,7 @@ private:
         const auto next = fx.client;
         switch (fx.server) {
             case core::server_next::none:
+            case core::server_next::secure:
                 break;
             case core::server_next::logged_in:
                 it.out.forget_counts();

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
 from pg import Postgres  # noqa: E402
 from pooler import PASSWORD, USER, Pooler, wait_until  # noqa: E402
+from wire import SSL_REQUEST  # noqa: E402
 
 HBA = [
     "host md5db      all 127.0.0.1/32 md5",
@@ -148,9 +149,11 @@ def make_pooler(pg, activity):
 
 
 class Listener:
-    """A server that is none: notes when connections come and how long they stay. behave(connection) may answer."""
+    """A server that is none: notes when connections come and how long they stay. behave(connection) may answer. It has no
+    TLS, and says so first, unless behave does that too (sees_tls)."""
 
-    def __init__(self, behave=lambda connection: None):
+    def __init__(self, behave=lambda connection: None, sees_tls=False):
+        self.sees_tls = sees_tls
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.behave, self.came, self.stayed = behave, [], []
@@ -168,6 +171,9 @@ class Listener:
     def _serve(self, connection, came):
         with connection:
             try:
+                if not self.sees_tls and connection.recv(8, socket.MSG_PEEK) == SSL_REQUEST:
+                    connection.recv(8)
+                    connection.sendall(b"N")
                 self.behave(connection)
                 while connection.recv(1000):
                     pass

@@ -163,7 +163,7 @@ BAD = {  # what to put in, the line that is named, words of the message
     "no setting at all": ("just words\n", 11, []),
     "missing auth_file": ("auth_file = /nonexistent/file\n", 11, ["/nonexistent/file"]),
     "missing include": ("%include /nonexistent/file\n", 11, ["/nonexistent/file"]),
-    "tls": ("client_tls_sslmode = require\n", 11, ["client_tls_sslmode"]),
+    "tls": ("client_tls_sslmode = require\n", 11, ["client_tls_sslmode", "client_tls_cert_file"]),
     "address": ("listen_addr = not an address!\n", 11, ["listen_addr"]),
 }
 

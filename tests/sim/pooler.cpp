@@ -343,6 +343,7 @@ void server_driver::act(core::effects &fx) {
     const auto next = fx.client;
     switch (fx.server) {
         case server_next::none:
+        case server_next::secure:
             break;
         case server_next::logged_in: {
             deadline_ = base::never;

@@ -311,6 +311,8 @@ private:
                 return true;
             case core::client_next::want:
                 return !hold_ && !idle_.empty() && link();
+            case core::client_next::secure:
+                return false;
             case core::client_next::cancel:
                 wants_cancel = client_gone = true;
                 return false;

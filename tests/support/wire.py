@@ -12,11 +12,24 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 from collections import namedtuple
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!ii", 8, 80877104)
+
+
+def anything(alpn=("postgresql",), cert=None):
+    """A TLS context that checks nothing; cert: a Pair to show."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if cert:
+        context.load_cert_chain(cert.cert, cert.key)
+    return context
 
 
 # ---- building ----
@@ -176,6 +189,17 @@ class Wire:
         self.buffer = bytearray()
         self.parameters, self.pid, self.secret = {}, None, None
         self.salts = []  # SCRAM salts that were shown at login
+
+    def secure(self, context=None, direct=False):
+        """Asks for TLS, unless direct, and shakes hands. Without a context: one that believes everything."""
+        if not direct:
+            self.send(SSL_REQUEST)
+            answer = self.byte()
+            if answer != b"S":
+                raise Gone(["SSLRequest was answered %r" % answer])
+        self.socket = (context or anything()).wrap_socket(self.socket, server_hostname="localhost",
+                                                          suppress_ragged_eofs=True)
+        return self
 
     def __enter__(self):
         return self

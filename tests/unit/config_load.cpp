@@ -67,7 +67,7 @@ TEST(config_load, refused_settings) {
          "listen_addr = 127.0.0.1 ::1: \"127.0.0.1 ::1\" is no address; a comma stands between two"},
         {"pool_mode = query", "pool_mode = query: must be session, transaction or statement"},
         {"auth_type = peer", "auth_type = peer: must be any, trust, plain, md5, scram-sha-256, cert or hba"},
-        {"auth_type = cert", "auth_type = cert" + lacks},
+        {"auth_type = cert", "auth_type = cert needs client_tls_sslmode = verify-ca or verify-full"},
         {"auth_type = PAM", "auth_type = PAM" + lacks},
         {"auth_type = ldap", "auth_type = ldap" + lacks},
         {"listen_prot = 6432", "unknown setting \"listen_prot\" in [pgbouncer]"},
@@ -75,13 +75,20 @@ TEST(config_load, refused_settings) {
         {"auth_dbname = pgbouncer", "auth_dbname = pgbouncer: the name is reserved for the admin console"},
         {"auth_ldap_options = x", "auth_ldap_options = x" + lacks},
         {"disable_pqexec = 1", "disable_pqexec = 1" + lacks},
-        {"client_tls_sslmode = require", "client_tls_sslmode = require" + lacks},
-        {"client_tls_sslmode = allow", "client_tls_sslmode = allow" + lacks},
-        {"client_tls_key_file = k", "client_tls_key_file = k" + lacks},
-        {"client_tls_protocols = tlsv1.3", "client_tls_protocols = tlsv1.3" + lacks},
-        {"server_tls_sslmode = verify-full", "server_tls_sslmode = verify-full" + lacks},
-        {"server_tls_sslmode = require", "server_tls_sslmode = require" + lacks},
-        {"server_tls_ca_file = ca", "server_tls_ca_file = ca" + lacks},
+        {"client_tls_sslmode = on",
+         "client_tls_sslmode = on: must be disable, allow, prefer, require, verify-ca or verify-full"},
+        {"client_tls_sslmode = allow", "client_tls_sslmode = allow needs client_tls_key_file and client_tls_cert_file"},
+        {"client_tls_dheparams = 1024", "client_tls_dheparams = 1024: must be auto, none or legacy"},
+        {"client_tls_protocols = sslv3",
+         "client_tls_protocols = sslv3: must list tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure or all, each perhaps with "
+         "a ! before it"},
+        {"client_tls_protocols = tlsv1.3,!tlsv1.3",
+         "client_tls_protocols = tlsv1.3,!tlsv1.3: must leave one version at least"},
+        {"server_tls_sslmode = verify-ca", "server_tls_sslmode = verify-ca needs server_tls_ca_file"},
+        {"server_tls_key_file = k", "server_tls_key_file and server_tls_cert_file go together"},
+        {"server_tls_cert_file = c", "server_tls_key_file and server_tls_cert_file go together"},
+        {"server_tls_negotiation = direct",
+         "server_tls_negotiation = direct needs server_tls_sslmode = require or more"},
         {"auth_file = gone.txt", "auth_file = gone.txt: No such file or directory"},
         {"%include gone.ini", "\"gone.ini\": No such file or directory"},
         {"nonsense", "syntax error: expected name = value"},
@@ -207,12 +214,28 @@ TEST(config_load, settings_without_effect_are_warned_of) {
         const auto given = load_global(name + " = " + nothing);
         EXPECT_EQ(fault_of(given) + warnings_of(given), "");
     }
-    EXPECT_EQ(fault_of(load_global("client_tls_ciphers = default, secure")),
-              "p.ini:4: client_tls_ciphers = default, secure" + lacks);
-    EXPECT_EQ(warnings_of(load_global("server_tls_sslmode = prefer")),
-              "p.ini:4: server_tls_sslmode = prefer: this version has no TLS yet, so servers are reached without it\n");
     EXPECT_EQ(warnings_of(load_text("[pgbouncer]\nauth_file = users.txt\n[databases]\na =\n[peers]\n1 = host=h")),
               "p.ini:5: section [peers] has no effect in this version\n");
+}
+
+TEST(config_load, tls_of_both_legs) {
+    const auto result = load_global(
+        "client_tls_sslmode = Verify-Full\nclient_tls_key_file = k\nclient_tls_cert_file = c\nclient_tls_ca_file = a\n"
+        "client_tls_protocols = tlsv1.3\nserver_tls_sslmode = require\nserver_tls_negotiation = direct");
+    ASSERT_EQ(fault_of(result), "");
+    const auto clients = result->value->global.client_tls(), servers = result->value->global.server_tls();
+    EXPECT_EQ(clients.mode, sslmode::verify_full);
+    EXPECT_EQ(clients.key_file + clients.cert_file + clients.ca_file, "kca");
+    EXPECT_EQ(clients.protocols.set, tls_protocols::v1_3);
+    EXPECT_EQ(servers.mode, sslmode::require);
+    EXPECT_EQ(servers.negotiation, tls_negotiation::direct);
+    EXPECT_EQ(global_settings{}.server_tls().mode, sslmode::prefer);
+    for (const auto *missing : {"client_tls_key_file", "client_tls_cert_file", "client_tls_ca_file"}) {
+        std::string lines = "client_tls_sslmode = verify-ca\n";
+        for (const auto *name : {"client_tls_key_file", "client_tls_cert_file", "client_tls_ca_file"})
+            if (std::string(name) != missing) lines += std::string(name) + " = x\n";
+        EXPECT_NE(fault_of(load_global(lines)).find(missing), std::string::npos) << missing;
+    }
 }
 
 TEST(config_load, open_doors_are_warned_of) {

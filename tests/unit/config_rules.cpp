@@ -59,7 +59,7 @@ TEST(config_rules, warns) {
     EXPECT_EQ(warnings_of(load_rules("local all all peer map=m", "n a b")),
               "hba.conf:1: map m is not in auth_ident_file: nobody gets in by this line\n");
     EXPECT_EQ(warnings_of(load_rules("local all all trust\nhostssl all all all md5\nhostssl all all all cert")),
-              "hba.conf:2: this version has no TLS yet, so nobody gets in by this line\n");
+              "hba.conf:2: nobody gets in by this line: client_tls_sslmode = disable\n");
     // The files are of no use to another auth_type, and are not read.
     const auto other = load_rules("bad", "bad", "auth_type = md5\n");
     EXPECT_EQ(fault_of(other), "");

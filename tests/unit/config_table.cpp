@@ -53,9 +53,9 @@ TEST(config_table, names_are_unique_and_found_in_any_case) {
 }
 
 // PgBouncer 1.25.2 and its git head have 100 settings on Linux; ours are worker_threads, max_unauthenticated_conn,
-// client_disconnect_action and server_protocol.
+// client_disconnect_action, server_protocol and server_tls_negotiation.
 TEST(config_table, every_setting_of_pgbouncer_is_known) {
-    EXPECT_EQ(settings_table().size() + known_settings().size(), 104U);
+    EXPECT_EQ(settings_table().size() + known_settings().size(), 105U);
 }
 
 TEST(config_table, numbers_at_their_bounds) {
@@ -143,6 +143,32 @@ TEST(config_table, enumerations_in_any_case) {
     EXPECT_EQ(assign(row_of("pool_mode"), "", values), "must be session, transaction or statement");
     EXPECT_EQ(assign(row_of("auth_type"), "peer", values),
               "must be any, trust, plain, md5, scram-sha-256, cert or hba");
+}
+
+TEST(config_table, tls_protocols_as_pgbouncer_lists_them) {
+    const auto read = [](const std::string &text) {
+        const auto it = parse_tls_protocols(text);
+        return it.has_error() ? "refused" : to_string(*it);
+    };
+    const std::vector<std::pair<const char *, const char *>> table{
+        {"secure", "secure"},
+        {"DEFAULT", "secure"},
+        {"all", "all"},
+        {"tlsv1", "all"},
+        {"legacy", "all"},
+        {"tlsv1.2, tlsv1.3", "secure"},
+        {"tlsv1.3", "tlsv1.3"},
+        {"tlsv1.0:tlsv1.2", "tlsv1.0,tlsv1.2"},
+        {"secure,!tlsv1.3", "tlsv1.2"},
+        {"!tlsv1.0", "tlsv1.1,tlsv1.2,tlsv1.3"},
+        {"all,! tlsv1.0,!tlsv1.1", "secure"},
+        {"", "refused"},
+        {"sslv3", "refused"},
+        {"tlsv1.3,", "refused"},
+        {"!all", "refused"},
+        {"tlsv1.4", "refused"},
+    };
+    for (const auto &[text, outcome] : table) EXPECT_EQ(read(text), outcome) << text;
 }
 
 TEST(config_table, lists_are_split_and_trimmed) {

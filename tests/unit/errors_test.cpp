@@ -30,6 +30,8 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::data_after_gssenc_request,
          {"FATAL", "08P01", "received unencrypted data after GSSAPI encryption request"}},
         {refusal::startup_again, {"FATAL", "08P01", "client re-sent startup pkt"}},
+        {refusal::ssl_inside_ssl, {"FATAL", "08P01", "SSL req inside SSL"}},
+        {refusal::ssl_required, {"FATAL", "08P01", "SSL required"}},
         {refusal::no_user, {"FATAL", "28000", "no username supplied"}},
         {refusal::user_too_long, {"FATAL", "28000", "username too long"}},
         {refusal::database_too_long, {"FATAL", "3D000", "database name too long"}},

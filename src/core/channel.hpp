@@ -1,0 +1,23 @@
+// What the driver of a connection knows of its encryption, as plain values for the machines: core knows no TLS.
+// Any thread.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace pgsluice::core {
+
+struct channel {
+    bool may_encrypt = false;  ///< TCP, not encrypted yet, and the driver has what TLS takes
+    bool encrypted = false;
+    std::string cipher{};  ///< as in PgBouncer's log: TLSv1.3/TLS_AES_256_GCM_SHA384
+    /// The data of tls-server-end-point (RFC 5929): a hash of the server's certificate, ours towards clients.
+    /// Empty: the certificate's signature names no hash, so there is no channel binding.
+    std::string end_point{};
+    /// Of the peer's certificate, where one was asked for and verified: the subject's CN (without a NUL in it), and the
+    /// DNS names and mail addresses of subjectAltName. Empty otherwise.
+    std::string peer_name{};
+    std::vector<std::string> peer_alternative_names{};
+};
+
+}  // namespace pgsluice::core

@@ -1,0 +1,286 @@
+// Reading and checking what TLS takes, and making sessions of it.
+#include "net/tls_context.hpp"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include <array>
+
+#include "base/secret.hpp"
+#include "base/seeded_bug.hpp"
+#include "net/process.hpp"
+#include "net/tls_session.hpp"
+
+namespace pgsluice::net {
+
+namespace {
+
+/// ALPN's name of the protocol, with its length before it. Source: PostgreSQL manual, "SSL Session Encryption".
+constexpr std::array<unsigned char, 11> alpn{10, 'p', 'o', 's', 't', 'g', 'r', 'e', 's', 'q', 'l'};
+/// libpq's asynchronous readers take 8 KiB at a time, and may leave the rest of a larger record lying inside OpenSSL.
+constexpr long sent_record_max_bytes = 8192;
+
+template <auto release>
+struct releaser {
+    template <class T>
+    void operator()(T *it) const {
+        release(it);
+    }
+};
+using bio_ptr = std::unique_ptr<BIO, releaser<BIO_free_all>>;
+using certificate_ptr = std::unique_ptr<X509, releaser<X509_free>>;
+using key_ptr = std::unique_ptr<EVP_PKEY, releaser<EVP_PKEY_free>>;
+
+/// Without it OpenSSL would ask the terminal.
+int no_passphrase(char *, int, int, void *) {
+    return -1;
+}
+
+bio_ptr reader_of(const std::string &text) {
+    return bio_ptr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+}
+
+/// The next certificate of a PEM file, or null at its end; `broken` when there is something else.
+certificate_ptr next_certificate(BIO *in, bool &broken) {
+    ERR_clear_error();
+    certificate_ptr it(PEM_read_bio_X509(in, nullptr, no_passphrase, nullptr));
+    if (it) {
+        // What OpenSSL notes in a certificate at its first use is noted now, by one thread, before others share it.
+        static_cast<void>(X509_check_purpose(it.get(), -1, 0));
+        return it;
+    }
+    const auto code = ERR_peek_last_error();
+    broken = !(ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE);
+    return it;
+}
+
+std::string hash_of(const EVP_MD *kind, const std::string &text) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+    unsigned int length = 0;
+    EVP_Digest(text.data(), text.size(), digest.data(), &length, kind, nullptr);
+    return {reinterpret_cast<const char *>(digest.data()), length};
+}
+
+int choose_protocol(SSL *, const unsigned char **out, unsigned char *length, const unsigned char *offered,
+                    unsigned int offered_bytes, void *) {
+    unsigned char *chosen = nullptr;
+    const int found = SSL_select_next_proto(&chosen, length, alpn.data(), alpn.size(), offered, offered_bytes);
+    *out = chosen;
+    // As PostgreSQL: one that offers only other protocols was not meant for us.
+    return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+bool is_address(const std::string &host) {
+    const std::unique_ptr<ASN1_OCTET_STRING, releaser<ASN1_OCTET_STRING_free>> it(a2i_IPADDRESS(host.c_str()));
+    ERR_clear_error();
+    return it != nullptr;
+}
+
+bool means_openssl_own(const std::string &ciphers) {
+    return ciphers.empty() || ciphers == "default" || ciphers == "secure" || ciphers == "normal" || ciphers == "fast";
+}
+
+}  // namespace
+
+std::string take_tls_error() {
+    const auto code = ERR_get_error();
+    ERR_clear_error();
+    if (code == 0) return "unknown reason";
+    const char *const reason = ERR_reason_error_string(code);
+    if (reason != nullptr) return reason;
+    std::array<char, 256> text{};
+    ERR_error_string_n(code, text.data(), text.size());
+    return text.data();
+}
+
+std::string end_point_of(const X509 *certificate) {
+    int digest = NID_undef;
+    auto *const it = const_cast<X509 *>(certificate);
+    if (X509_get_signature_info(it, &digest, nullptr, nullptr, nullptr) != 1) digest = NID_undef;
+    ERR_clear_error();
+    if (digest == NID_undef) return {};
+    if (digest == NID_md5 || digest == NID_sha1 || digest == NID_md5_sha1) digest = NID_sha256;
+    const auto *const kind = EVP_get_digestbynid(digest);
+    std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
+    unsigned int length = 0;
+    if (kind == nullptr || X509_digest(it, kind, hash.data(), &length) != 1) return {};
+    return {reinterpret_cast<const char *>(hash.data()), length};
+}
+
+tls_context::result tls_context::make(leg which, const config::tls_settings &settings,
+                                      const std::shared_ptr<const tls_context> &running) {
+    if (settings.mode == config::sslmode::disable) return {boost::system::in_place_value, nullptr};
+    const auto *const prefix = which == leg::clients ? "client_tls_" : "server_tls_";
+    const auto fail = [&](const std::string &what) { return result{boost::system::in_place_error, prefix + what}; };
+    // All of it first: what is checked below is what was there at one moment, and is what will be used.
+    std::string key, cert, ca;
+    struct file {
+        const char *name;
+        const std::string &path;
+        std::string &text;
+    };
+    for (const auto &it : {file{"key_file", settings.key_file, key}, file{"cert_file", settings.cert_file, cert},
+                           file{"ca_file", settings.ca_file, ca}}) {
+        if (it.path.empty()) continue;
+        auto text = read_file(it.path);
+        if (text.has_error()) return fail(std::string(it.name) + " = " + it.path + ": " + text.error());
+        it.text = std::move(*text);
+    }
+    auto fresh = std::make_shared<tls_context>(which, settings);
+    fresh->contents_ =
+        hash_of(EVP_sha256(), hash_of(EVP_sha256(), key) + hash_of(EVP_sha256(), cert) + hash_of(EVP_sha256(), ca));
+    const bool same = running && running->settings_ == settings && running->contents_ == fresh->contents_;
+    auto problem = same ? std::string() : fresh->set_up(key, cert, ca);
+    base::wipe(key);
+    if (same) return {boost::system::in_place_value, running};
+    if (!problem.empty()) return fail(problem);
+    return {boost::system::in_place_value, std::move(fresh)};
+}
+
+std::string tls_context::set_up(const std::string &key, const std::string &cert, const std::string &ca) {
+    ERR_clear_error();
+    context_.reset(SSL_CTX_new(leg_ == leg::clients ? TLS_server_method() : TLS_client_method()));
+    if (!context_) return "sslmode: " + take_tls_error();
+    auto *const it = context_.get();
+    SSL_CTX_set_options(it, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(it, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_max_send_fragment(it, sent_record_max_bytes);
+    SSL_CTX_set_default_passwd_cb(it, no_passphrase);
+    if (leg_ == leg::clients) {
+        // Tickets carry the session themselves: nothing is kept here for a client that may never return.
+        static constexpr std::array<unsigned char, 8> name{'p', 'g', 's', 'l', 'u', 'i', 'c', 'e'};
+        SSL_CTX_set_session_cache_mode(it, SSL_SESS_CACHE_OFF);
+        SSL_CTX_set_session_id_context(it, name.data(), name.size());
+        SSL_CTX_set_num_tickets(it, 1);
+        SSL_CTX_set_alpn_select_cb(it, choose_protocol, nullptr);
+    } else {
+        SSL_CTX_set_session_cache_mode(it, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(it, on_new_session);
+        SSL_CTX_set_alpn_protos(it, alpn.data(), alpn.size());
+    }
+    if (auto problem = use_versions_and_ciphers(); !problem.empty()) return problem;
+    if (!settings_.cert_file.empty()) {
+        if (auto problem = use_certificate(key, cert); !problem.empty()) return problem;
+    }
+    if (auto problem = use_authorities(ca); !problem.empty()) return problem;
+    if (settings_.verifies()) {
+        SSL_CTX_set_verify(it, SSL_VERIFY_PEER | (leg_ == leg::clients ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+    }
+    ERR_clear_error();
+    return {};
+}
+
+std::string tls_context::use_versions_and_ciphers() {
+    using config::tls_protocols;
+    struct version {
+        std::uint8_t bit;
+        std::uint64_t off;
+    };
+    auto *const it = context_.get();
+    SSL_CTX_set_min_proto_version(it, TLS1_VERSION);
+    for (const auto &[bit, off] : {version{tls_protocols::v1_0, SSL_OP_NO_TLSv1},
+                                   {tls_protocols::v1_1, SSL_OP_NO_TLSv1_1},
+                                   {tls_protocols::v1_2, SSL_OP_NO_TLSv1_2},
+                                   {tls_protocols::v1_3, SSL_OP_NO_TLSv1_3}}) {
+        if (!settings_.protocols.has(bit)) SSL_CTX_set_options(it, off);
+    }
+    const auto fail = [](const char *name, const std::string &value) {
+        return std::string(name) + " = " + value + ": " + take_tls_error();
+    };
+    if (!means_openssl_own(settings_.ciphers) && SSL_CTX_set_cipher_list(it, settings_.ciphers.c_str()) != 1)
+        return fail("ciphers", settings_.ciphers);
+    if (!settings_.tls13_ciphers.empty() && SSL_CTX_set_ciphersuites(it, settings_.tls13_ciphers.c_str()) != 1)
+        return "tls13_ciphers = " + settings_.tls13_ciphers + ": " + take_tls_error();
+    const auto &curve = settings_.ecdhcurve;
+    if (curve != "auto" && curve != "none" && !curve.empty() && SSL_CTX_set1_groups_list(it, curve.c_str()) != 1)
+        return "ecdhcurve = " + curve + ": no such curve";
+    SSL_CTX_set_dh_auto(it, settings_.dheparams == "none" ? 0 : 1);
+    return {};
+}
+
+std::string tls_context::use_certificate(const std::string &key, const std::string &cert) {
+    auto *const it = context_.get();
+    const auto about_cert = "cert_file = " + settings_.cert_file + ": ";
+    const auto about_key = "key_file = " + settings_.key_file + ": ";
+    const auto certs = reader_of(cert);
+    bool broken = false;
+    const auto own = next_certificate(certs.get(), broken);
+    if (!own) return about_cert + (broken ? take_tls_error() : "no certificate in it");
+    if (SSL_CTX_use_certificate(it, own.get()) != 1) return about_cert + take_tls_error();
+    while (auto next = next_certificate(certs.get(), broken)) {
+        if (SSL_CTX_add1_chain_cert(it, next.get()) != 1) return about_cert + take_tls_error();
+    }
+    if (broken) return about_cert + take_tls_error();
+    ERR_clear_error();
+    const key_ptr secret(PEM_read_bio_PrivateKey(reader_of(key).get(), nullptr, no_passphrase, nullptr));
+    if (!secret) return about_key + "no private key that can be read without a passphrase: " + take_tls_error();
+    if (SSL_CTX_use_PrivateKey(it, secret.get()) != 1 || SSL_CTX_check_private_key(it) != 1)
+        return about_key + "does not belong to the certificate in " + settings_.cert_file + ": " + take_tls_error();
+    end_point_ = end_point_of(own.get());
+    return {};
+}
+
+std::string tls_context::use_authorities(const std::string &ca) {
+    auto *const it = context_.get();
+    if (settings_.ca_file.empty()) {
+        const bool wants_system = leg_ == leg::servers && settings_.verifies();
+        return wants_system && SSL_CTX_set_default_verify_paths(it) != 1 ? "ca_file: " + take_tls_error() : "";
+    }
+    const auto about = "ca_file = " + settings_.ca_file + ": ";
+    const auto certs = reader_of(ca);
+    bool broken = false;
+    int count = 0;
+    while (auto next = next_certificate(certs.get(), broken)) {
+        ++count;
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(it), next.get()) != 1) return about + take_tls_error();
+        if (leg_ == leg::clients && settings_.verifies()) SSL_CTX_add_client_CA(it, next.get());
+    }
+    if (broken) return about + take_tls_error();
+    return count == 0 ? about + "no certificate in it" : "";
+}
+
+// ---- sessions ----
+
+std::unique_ptr<tls_session> tls_context::accept(bool direct) const {
+    ERR_clear_error();
+    auto *const ssl = SSL_new(context_.get());
+    if (ssl == nullptr) throw std::bad_alloc();
+    SSL_set_accept_state(ssl);
+    return std::make_unique<tls_session>(shared_from_this(), ssl, direct, std::string());
+}
+
+std::unique_ptr<tls_session> tls_context::connect(const std::string &host, bool direct) const {
+    ERR_clear_error();
+    auto *const ssl = SSL_new(context_.get());
+    if (ssl == nullptr) throw std::bad_alloc();
+    auto made = std::make_unique<tls_session>(shared_from_this(), ssl, direct, host);
+    SSL_set_connect_state(ssl);
+    const bool address = is_address(host);
+    if (!address) SSL_set_tlsext_host_name(ssl, host.c_str());
+    if (settings_.mode == config::sslmode::verify_full && !base::seeded(base::bug::host_not_verified)) {
+        auto *const checks = SSL_get0_param(ssl);
+        X509_VERIFY_PARAM_set_hostflags(checks, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        const bool set = address ? X509_VERIFY_PARAM_set1_ip_asc(checks, host.c_str()) == 1
+                                 : X509_VERIFY_PARAM_set1_host(checks, host.c_str(), host.size()) == 1;
+        if (!set) throw std::bad_alloc();
+    }
+    const std::lock_guard lock(mutex_);
+    if (const auto it = resumable_.find(host); it != resumable_.end()) {
+        SSL_set_session(ssl, it->second.get());
+        resumable_.erase(it);
+    }
+    return made;
+}
+
+int tls_context::on_new_session(SSL *ssl, SSL_SESSION *saved) {
+    const auto *const it = static_cast<const tls_session *>(SSL_get_app_data(ssl));
+    if (it == nullptr || SSL_SESSION_is_resumable(saved) != 1) return 0;
+    const auto &context = it->context();
+    const std::lock_guard lock(context.mutex_);
+    context.resumable_[it->host()].reset(saved);
+    return 1;  // it is ours now
+}
+
+}  // namespace pgsluice::net

@@ -1,0 +1,728 @@
+"""TLS on both legs: the modes as tables of outcomes, what comes before and around a handshake, channel binding,
+certificates that change. The certificates are made here; see tests/support/certificates.py."""
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+import psycopg
+import pytest
+
+from certificates import Certificates, Pair
+from pg import Postgres, bin_directory
+from pooler import PASSWORD, SLOW, USER, wait_until
+from wire import (GSSENC_REQUEST, SSL_REQUEST, Gone, Refused, Wire, anything, cancel_request, cstring, message, query,
+                  startup)
+
+LONG = os.environ.get("PGSLUICE_LONG", "0") not in ("", "0")
+MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    made = Certificates()
+    made.authority("ca")
+    made.authority("stranger")  # a CA that nobody here trusts
+    made.make("good", "ca")
+    made.make("other", "ca")
+    made.make("selfsigned", None)
+    made.make("wrongname", "ca", "other.example", ["DNS:other.example"])
+    made.make("expired", "ca", days=-1)
+    made.make("untrusted", "stranger")
+    made.make("app", "ca", USER, [])
+    made.make("appexpired", "ca", USER, [], days=-1)
+    made.make("appstranger", "stranger", USER, [])
+    made.make("appself", None, USER, [])
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def tls_pg(certificates):
+    """A PostgreSQL with TLS, whose certificate is that of `server`; databases app, onlytls, onlyplain, certdb."""
+    server = Pair(certificates.path("server.crt"), certificates.path("server.key"))
+    certificates.install(certificates.made["good"], server)
+    hba = ["hostssl onlytls all 127.0.0.1/32 scram-sha-256", "hostnossl onlyplain all 127.0.0.1/32 scram-sha-256",
+           "hostssl certdb all 127.0.0.1/32 cert", "host app all 127.0.0.1/32 scram-sha-256"]
+    conf = {"ssl": "on", "ssl_cert_file": server.cert, "ssl_key_file": server.key,
+            "ssl_ca_file": certificates.path("ca.crt"), "max_connections": 60}
+    with Postgres(conf, hba) as pg:
+        pg.create_user(USER, PASSWORD)
+        for name in ("app", "onlytls", "onlyplain", "certdb"):
+            pg.create_database(name, owner=USER)
+        pg.server = server
+        yield pg
+
+
+@pytest.fixture
+def front(make_pooler, certificates):
+    """front(settings): a pooler that offers TLS to clients."""
+    def make(settings=None, cert="good", **more):
+        pair = Pair(certificates.path("front.crt"), certificates.path("front.key"))
+        certificates.install(certificates.made[cert], pair)
+        made = make_pooler({"client_tls_sslmode": "prefer", "client_tls_key_file": pair.key,
+                            "client_tls_cert_file": pair.cert, "client_tls_ca_file": certificates.path("ca.crt"),
+                            **(settings or {})}, **more)
+        made.pair = pair
+        return made
+    return make
+
+
+def psql(pooler, sql="select 1", check=True, **options):
+    """By libpq, with its connection options; returns what was printed, or with check=False (status, errors)."""
+    options = {"host": "127.0.0.1", "port": pooler.port, "user": USER, "password": PASSWORD, "dbname": "app",
+               "connect_timeout": 20, **options}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    done = subprocess.run([os.path.join(bin_directory(), "psql"), "-X", "-q", "-A", "-t", "-c", sql,
+                           " ".join("%s='%s'" % pair for pair in options.items())],
+                          env={**environment, "HOME": "/nonexistent"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True)
+    if check:
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+    return done.returncode, done.stderr
+
+
+def in_by_wire(pooler, tls=True, direct=False, context=None, database="app"):
+    wire = pooler.socket()
+    if tls:
+        wire.secure(context, direct)
+    return wire.login(USER, PASSWORD, database)
+
+
+# ---- clients: the modes ----
+
+# What becomes of a client that shows this, under each client_tls_sslmode. plain, tls: it is in, so or so.
+FRONT = {
+    #                disable  allow    prefer   require  verify-ca verify-full
+    "no TLS":       ["plain", "plain", "plain", "no",    "no",     "no"],
+    "none":         ["plain", "tls",   "tls",   "tls",   "no",     "no"],
+    "appself":      ["plain", "tls",   "tls",   "tls",   "no",     "no"],
+    "appexpired":   ["plain", "tls",   "tls",   "tls",   "no",     "no"],
+    "appstranger":  ["plain", "tls",   "tls",   "tls",   "no",     "no"],
+    "wrongname":    ["plain", "tls",   "tls",   "tls",   "tls",    "tls"],
+    "app":          ["plain", "tls",   "tls",   "tls",   "tls",    "tls"],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_towards_clients(front, certificates, mode):
+    pooler = front({"client_tls_sslmode": mode})
+    for shown, outcomes in FRONT.items():
+        expected = outcomes[MODES.index(mode)]
+        wire = pooler.socket()
+        try:
+            if shown != "no TLS":
+                wire.send(SSL_REQUEST)
+                assert wire.byte() == (b"N" if mode == "disable" else b"S")
+                if mode != "disable":
+                    cert = None if shown == "none" else certificates.made[shown]
+                    wire.socket = anything(cert=cert).wrap_socket(wire.socket, server_hostname="localhost")
+            wire.login(USER, PASSWORD, "app")
+            outcome = "tls" if isinstance(wire.socket, ssl.SSLSocket) else "plain"
+            assert wire.value("select 1") == "1"
+        except (Refused, Gone, ssl.SSLError, ConnectionError) as no:
+            outcome = "no"
+            if shown == "no TLS":
+                assert (no.severity, no.sqlstate, no.text) == ("FATAL", "08P01", "SSL required")
+        assert outcome == expected, (mode, shown)
+
+
+# What becomes of a psql with this sslmode (and our CA), by the certificate it is shown.
+BACK_OF_PSQL = {
+    #              disable  allow    prefer   require  verify-ca verify-full
+    "off":        ["plain", "plain", "plain", "no",    "no",     "no"],
+    "selfsigned": ["plain", "plain", "tls",   "no",    "no",     "no"],
+    "wrongname":  ["plain", "plain", "tls",   "tls",   "tls",    "no"],
+    "expired":    ["plain", "plain", "tls",   "no",    "no",     "no"],
+    "untrusted":  ["plain", "plain", "tls",   "no",    "no",     "no"],
+    "good":       ["plain", "plain", "tls",   "tls",   "tls",    "tls"],
+}
+
+
+@pytest.mark.parametrize("shown", BACK_OF_PSQL)
+def test_every_mode_of_libpq(front, certificates, shown):
+    pooler = front({"client_tls_sslmode": "disable"} if shown == "off" else None, "good" if shown == "off" else shown)
+    for mode, expected in zip(MODES, BACK_OF_PSQL[shown]):
+        root = {} if mode in ("allow", "prefer") else {"sslrootcert": certificates.path("ca.crt")}
+        status, errors = psql(pooler, check=False, sslmode=mode, **root)
+        how = "no" if status else "in"
+        assert how == ("no" if expected == "no" else "in"), (shown, mode, errors)
+    tls = sum("tls=TLSv1.3/" in line for line in pooler.log().splitlines() if "login attempt" in line)
+    assert tls == BACK_OF_PSQL[shown].count("tls")
+
+
+# ---- servers: the modes ----
+
+# What becomes of a login to a server that shows this, under each server_tls_sslmode.
+BACK = {
+    #              disable  allow    prefer   require  verify-ca verify-full
+    "off":        ["plain", "plain", "plain", "no",    "no",     "no"],
+    "selfsigned": ["plain", "plain", "tls",   "tls",   "no",     "no"],
+    "wrongname":  ["plain", "plain", "tls",   "tls",   "tls",    "no"],
+    "expired":    ["plain", "plain", "tls",   "tls",   "no",     "no"],
+    "untrusted":  ["plain", "plain", "tls",   "tls",   "no",     "no"],
+    "good":       ["plain", "plain", "tls",   "tls",   "tls",    "tls"],
+}
+HOW = "select case when ssl then 'tls' else 'plain' end from pg_stat_ssl where pid = pg_backend_pid()"
+
+
+def show(tls_pg, certificates, name):
+    """The server shows this certificate from now on; off: it has no TLS."""
+    tls_pg.sql("alter system set ssl = '%s'" % ("off" if name == "off" else "on"))
+    if name != "off":
+        certificates.install(certificates.made[name], tls_pg.server)
+    before = tls_pg.sql("select pg_conf_load_time()")
+    tls_pg.sql("select pg_reload_conf()")
+    wait_until(lambda: tls_pg.sql("select pg_conf_load_time()") != before, what="the reload of PostgreSQL")
+
+
+def behind(make_pooler, tls_pg, certificates, mode, options="", database="app", **settings):
+    return make_pooler({"server_tls_sslmode": mode, "server_tls_ca_file": certificates.path("ca.crt"),
+                        "server_login_retry": 0.2, "client_login_timeout": 3 if SLOW else 1, **settings},
+                       databases={database: "host=127.0.0.1 port=%d %s" % (tls_pg.port, options)})
+
+
+@pytest.mark.parametrize("shown", BACK)
+def test_every_mode_towards_servers(make_pooler, tls_pg, certificates, shown):
+    show(tls_pg, certificates, shown)
+    for mode, expected in zip(MODES, BACK[shown]):
+        pooler = behind(make_pooler, tls_pg, certificates, mode)
+        try:
+            outcome = Wire(pooler.address).login(USER, PASSWORD, "app").value(HOW)
+        except Refused as no:
+            outcome = "no"
+            assert no.text == "client_login_timeout (server down)"
+            pooler.wait_log("server login failed: (TLS startup failed: certificate verify failed|server refused SSL)")
+        assert outcome == expected, (shown, mode)
+    show(tls_pg, certificates, "good")
+
+
+def test_tls_to_a_server_by_its_name(make_pooler, tls_pg, certificates):
+    """verify-full goes by host=, as a name or as an address; a wildcard stands for one label."""
+    for made, host, fits in (("good", "localhost", True), ("good", "127.0.0.1", True), ("onlyname", "127.0.0.1", False),
+                             ("onlyaddress", "localhost", False), ("byname", "localhost", True)):
+        if made not in certificates.made:
+            names = {"onlyname": ["DNS:localhost"], "onlyaddress": ["IP:127.0.0.1"], "byname": None}[made]
+            certificates.make(made, "ca", "localhost" if made == "byname" else "other", names)
+        show(tls_pg, certificates, made)
+        pooler = behind(make_pooler, tls_pg, certificates, "verify-full", "")
+        pooler.databases = {"app": "host=%s port=%d" % (host, tls_pg.port)}
+        pooler.reload()
+        try:
+            Wire(pooler.address).login(USER, PASSWORD, "app").value("select 1")
+            outcome = True
+        except Refused:
+            outcome = False
+        assert outcome == fits, (made, host)
+    show(tls_pg, certificates, "good")
+
+
+def test_the_other_way(make_pooler, tls_pg, certificates):
+    """allow and prefer come to a server that wants, or does not want, TLS for this database; as libpq."""
+    for database, modes in (("onlytls", {"disable": "no", "allow": "tls", "prefer": "tls", "require": "tls"}),
+                            ("onlyplain", {"disable": "plain", "allow": "plain", "prefer": "plain", "require": "no"})):
+        for mode, expected in modes.items():
+            pooler = behind(make_pooler, tls_pg, certificates, mode, database=database)
+            try:
+                outcome = Wire(pooler.address).login(USER, PASSWORD, database).value(HOW)
+            except Refused as no:
+                outcome = "no"
+                assert no.sqlstate == "28000", no
+            assert outcome == expected, (database, mode)
+            again = {("onlytls", "allow"): "with", ("onlyplain", "prefer"): "without"}.get((database, mode))
+            if again:
+                pooler.wait_log("trying again %s TLS" % again)
+            else:
+                assert "trying again" not in pooler.log()
+
+
+def test_our_certificate_lets_us_in(make_pooler, tls_pg, certificates):
+    """server_tls_cert_file is shown to a server that asks: pg_hba's cert."""
+    app = certificates.made["app"]
+    pooler = behind(make_pooler, tls_pg, certificates, "verify-full", database="certdb",
+                    server_tls_key_file=app.key, server_tls_cert_file=app.cert)
+    assert Wire(pooler.address).login(USER, PASSWORD, "certdb").value(HOW) == "tls"
+    without = behind(make_pooler, tls_pg, certificates, "verify-full", database="certdb")
+    with pytest.raises(Refused) as no:
+        Wire(without.address).login(USER, PASSWORD, "certdb")
+    assert no.value.sqlstate == "28000"
+
+
+# ---- around the handshake ----
+
+def test_direct_tls_wants_alpn(front):
+    pooler = front()
+    for alpn, comes_in in ((["postgresql"], True), (["h2", "postgresql"], True), ([], False), (["http/1.1"], False)):
+        wire = pooler.socket()
+        try:
+            wire.secure(anything(alpn), direct=True)
+            wire.login(USER, PASSWORD, "app")
+            outcome = wire.value("select 1") == "1"
+        except (Gone, ssl.SSLError, ConnectionError):
+            outcome = False
+        assert outcome == comes_in, alpn
+        # Begun by SSLRequest, ALPN may be left out, but what is offered must have it.
+        wire = pooler.socket()
+        if alpn != ["http/1.1"]:
+            wire.secure(anything(alpn)).login(USER, PASSWORD, "app")
+        else:
+            with pytest.raises(ssl.SSLError):
+                wire.secure(anything(alpn))
+
+
+def test_bytes_in_the_clear_are_refused(front):
+    pooler = front()
+    login = startup({"user": USER, "database": "app"})
+    for more in (b"x", login, SSL_REQUEST, b"\x16\x03\x01\x00\x10"):
+        with pooler.socket() as wire:
+            wire.send(SSL_REQUEST + more)
+            assert wire.refusal().text == "received unencrypted data after SSL request"
+    # Sent before our S could be known, but as a segment of its own: it is no TLS, and nothing of it is taken for a login.
+    with pooler.socket() as wire:
+        wire.send(SSL_REQUEST)
+        assert wire.byte() == b"S"
+        wire.send(login)
+        assert b"R" not in wire.socket.recv(1000)
+    with pooler.socket() as wire:
+        wire.secure()
+        wire.send(SSL_REQUEST)
+        assert wire.refusal().text == "SSL req inside SSL"
+    with pooler.socket() as wire:
+        wire.send(GSSENC_REQUEST)
+        assert wire.byte() == b"N"
+        wire.secure().login(USER, PASSWORD, "app")
+        assert wire.value("select 1") == "1"
+
+
+def test_a_unix_socket_has_no_tls(front):
+    pooler = front({"client_tls_sslmode": "require"})
+    with Wire(pooler.socket_path) as wire:
+        wire.send(SSL_REQUEST)
+        assert wire.byte() == b"N"
+        wire.login(USER, PASSWORD, "app")
+        assert wire.value("select 1") == "1"
+
+
+def test_startup_in_one_segment_with_the_end_of_the_handshake(front):
+    """The last flight of TLS and the startup packet come together; and everything after it byte by byte."""
+    pooler = front()
+    near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = anything().wrap_bio(near, far, server_hostname="localhost")
+    raw = pooler.socket().socket
+    raw.sendall(SSL_REQUEST)
+    assert raw.recv(1) == b"S"
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            raw.sendall(far.read())
+            near.write(raw.recv(1 << 16))
+    tls.write(startup({"user": USER, "database": "app"}))
+    raw.sendall(far.read())
+
+    def read():
+        while True:
+            try:
+                return tls.read(1 << 16)
+            except ssl.SSLWantReadError:
+                near.write(raw.recv(1 << 16))
+    assert read().startswith(b"R")
+    tls.write(message("p", cstring("SCRAM-SHA-256") + struct.pack("!i", 4) + b"y,,n"))
+    for byte in far.read():
+        raw.sendall(bytes([byte]))
+    assert b"SASL authentication failed" in read()
+
+
+def hello_of(context=None):
+    near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = (context or anything()).wrap_bio(near, far, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return far.read()
+
+
+def test_a_handshake_cut_at_every_byte(front):
+    """Clients that go in the middle of a handshake leave nothing behind, and others are not held up."""
+    pooler = front({"max_client_conn": 2000})
+    hello = hello_of()
+    cuts = [(direct, length) for direct in (False, True) for length in range(0, len(hello) + 1, 1 if LONG else 7)]
+
+    def run():
+        for number, (direct, length) in enumerate(cuts):
+            wire = Wire(pooler.address)
+            if not direct:
+                wire.send(SSL_REQUEST)
+                assert wire.byte() == b"S"
+            wire.send(hello[:length])
+            wire.reset() if number % 3 == 0 else wire.socket.close()
+    run()
+    psql(pooler, sslmode="require")
+    wait_until(lambda: pooler.open_files() < 60, what="the descriptors given back")
+    files, memory = pooler.open_files(), pooler.memory()
+    for _ in range(20 if LONG else 4):
+        run()
+    psql(pooler, sslmode="require")
+    wait_until(lambda: pooler.open_files() <= files + 2, what="the descriptors given back")
+    assert SLOW or pooler.memory() < memory * 1.1 + 2048
+
+
+def test_login_timeout_covers_the_handshake(front):
+    pooler = front({"client_login_timeout": 1})
+    hello = hello_of()
+    for sent in (b"", hello[:5], hello[:100], hello):
+        wire = pooler.socket()
+        wire.send(SSL_REQUEST)
+        assert wire.byte() == b"S"
+        start = time.monotonic()
+        wire.send(sent)
+        try:
+            while wire.socket.recv(1 << 16):
+                pass
+        except ConnectionResetError:
+            pass
+        assert 0.5 < time.monotonic() - start < (4 if SLOW else 2)
+
+
+def test_bad_ones_do_no_harm_to_good_ones(front):
+    """OpenSSL keeps errors by thread: those of one connection must not end another."""
+    pooler = front({"worker_threads": 1})
+    good = [in_by_wire(pooler) for _ in range(5)]
+    stop, harm = threading.Event(), []
+
+    def bad():
+        while not stop.is_set():
+            with Wire(pooler.address) as wire:  # no TLS at all
+                wire.send(SSL_REQUEST)
+                wire.byte()
+                wire.send(b"\x16\x03\x01\x00\x04junk")
+                wire.socket.recv(100)
+            broken = Wire(pooler.address).secure()  # broken after the handshake
+            os.write(broken.socket.fileno(), b"\x17\x03\x03\x00\x20" + b"x" * 32)
+            broken.socket.close()
+    thread = threading.Thread(target=bad)
+    thread.start()
+    try:
+        give_up = time.monotonic() + (20 if LONG else 2)
+        while time.monotonic() < give_up:
+            for wire in good:
+                assert wire.value("select 'still here'") == "still here"
+            in_by_wire(pooler).close()
+    except (Gone, Refused, OSError) as failure:
+        harm.append(failure)
+    finally:
+        stop.set()
+        thread.join()
+    assert not harm
+
+
+# ---- what goes through ----
+
+@pytest.mark.parametrize("size", [1, 8191, 8192, 8193, 16384, 65536, 1_000_000, 10_000_000])
+def test_rows_of_every_size(make_pooler, tls_pg, certificates, size):
+    """Both legs, both directions; by libpq's blocking and by its asynchronous interface."""
+    pair = certificates.made["good"]
+    pooler = behind(make_pooler, tls_pg, certificates, "verify-full", client_tls_sslmode="require",
+                    client_tls_key_file=pair.key, client_tls_cert_file=pair.cert, client_login_timeout=20)
+    text = "é" * (size // 2) + "x" * (size % 2)
+    for _ in range(3):
+        client = pooler.connect(sslmode="verify-full", sslrootcert=certificates.path("ca.crt"))
+        assert client.pgconn.ssl_in_use
+        assert client.execute("select %s", [text]).fetchone()[0] == text
+        assert len(client.execute("select repeat('a', %s), repeat('b', 5)", [size]).fetchone()[0]) == size
+        rows = client.execute("select repeat('r', 1 + i %% 40) from generate_series(1, 2000) i", []).fetchall()
+        assert len(rows) == 2000
+        with client.cursor() as cursor:
+            with cursor.copy("copy (select repeat('c', %d) from generate_series(1, 3)) to stdout" % min(size, 100000)) as out:
+                assert sum(len(bytes(part)) for part in out) == 3 * (min(size, 100000) + 1)
+        client.close()
+
+
+def test_both_directions_full(make_pooler, tls_pg, certificates):
+    """A client that sends long pipelines and reads late."""
+    pair = certificates.made["good"]
+    pooler = behind(make_pooler, tls_pg, certificates, "require", client_tls_sslmode="require",
+                    client_tls_key_file=pair.key, client_tls_cert_file=pair.cert, client_login_timeout=20)
+    wire = in_by_wire(pooler)
+    count, size = 300, 20000
+    sender = threading.Thread(target=lambda: wire.socket.sendall(
+        query("select repeat('y', %d), '%s'" % (size, "z" * size)) * count))
+    raw = wire.socket
+    sender.start()
+    time.sleep(0.5)
+    for _ in range(count):
+        assert [len(cell) for cell in wire.ready().rows[0]] == [size, size]
+    sender.join()
+    assert raw.version() == "TLSv1.3"
+
+
+def test_versions_and_ciphers(front):
+    pooler = front({"client_tls_protocols": "tlsv1.2", "client_tls_ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384"})
+    wire = in_by_wire(pooler)
+    assert wire.socket.version() == "TLSv1.2" and wire.socket.cipher()[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
+    pooler.settings.update(client_tls_protocols="tlsv1.3", client_tls13_ciphers="TLS_CHACHA20_POLY1305_SHA256",
+                           client_tls_ciphers="default", client_tls_ecdhcurve="P-384")
+    pooler.reload()
+    assert wire.value("select 1") == "1", "those that are in stay in"
+    after = in_by_wire(pooler)
+    assert after.socket.version() == "TLSv1.3" and after.socket.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
+    old = anything()
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        pooler.socket().secure(old)
+
+
+def test_sessions_are_resumed(front):
+    pooler = front()
+    context = anything()
+    first = in_by_wire(pooler, context=context)
+    first.value("select 1")
+    again = pooler.socket()
+    again.send(SSL_REQUEST)
+    assert again.byte() == b"S"
+    again.socket = context.wrap_socket(again.socket, server_hostname="localhost", session=first.socket.session)
+    again.login(USER, PASSWORD, "app")
+    assert again.socket.session_reused and again.value("select 1") == "1"
+
+
+# ---- cancels ----
+
+def test_cancel_through_tls(make_pooler, tls_pg, certificates):
+    """From a client with TLS or without, to a server whose own connection has TLS: nothing in the clear there."""
+    pair = certificates.made["good"]
+    pooler = behind(make_pooler, tls_pg, certificates, "verify-full", client_tls_sslmode="prefer",
+                    client_tls_key_file=pair.key, client_tls_cert_file=pair.cert, client_login_timeout=20)
+    wire = in_by_wire(pooler)
+    tls_pg.sql("alter system set log_connections = on")
+    tls_pg.sql("select pg_reload_conf()")
+    for direct in (None, False, True):
+        wire.send(query("select pg_sleep(20)"))
+        time.sleep(0.3)
+        with pooler.socket() as cancel:
+            if direct is not None:
+                cancel.secure(direct=direct)
+            cancel.send(cancel_request(wire.pid, wire.secret))
+            assert cancel.read() is None
+        answer = wire.ready()
+        assert answer.errors[0].sqlstate == "57014", answer
+        assert wire.value("select 'on'") == "on"
+    tls_pg.sql("alter system reset log_connections")
+    tls_pg.sql("select pg_reload_conf()")
+
+
+# ---- servers that are none ----
+
+@pytest.mark.parametrize("answer,why", [
+    (b"S" + b"R\0\0\0\x08\0\0\0\0", "received unencrypted data after SSL response"),
+    (b"N" + b"R\0\0\0\x08\0\0\0\0", "received unencrypted data after SSL response"),
+    (b"Sx", "received unencrypted data after SSL response"),
+    (b"E\0\0\0\x10SFATAL\0C28000\0\0", "bad sslreq answer"),
+    (b"R\0\0\0\x08\0\0\0\0", "bad sslreq answer"),
+    (b"", "server closed the connection during login"),
+])
+def test_a_server_that_says_more_than_it_may(make_pooler, listen, certificates, answer, why):
+    server = listen(lambda connection: (connection.recv(8), connection.sendall(answer),
+                                        None if answer else connection.shutdown(socket.SHUT_RDWR)), True)
+    for mode in ("prefer", "require"):
+        pooler = make_pooler({"server_tls_sslmode": mode, "client_login_timeout": 1, "server_login_retry": 20},
+                             databases={"app": "host=127.0.0.1 port=%d" % server.port})
+        with pytest.raises(Refused):
+            Wire(pooler.address).login(USER, PASSWORD, "app")
+        pooler.wait_log(r"login failed(: | \()" + why)
+
+
+# ---- channel binding ----
+
+def test_channel_binding_towards_clients(pg, front, certificates):
+    """libpq takes SCRAM-SHA-256-PLUS where it is offered; channel_binding=require takes nothing else."""
+    certificates.make("rsa512", "ca", kind="rsa", digest="sha512")
+    certificates.make("ed", None, kind="ed25519")  # names no hash: there is no channel binding
+    pooler = front(cert="ed")
+    assert psql(pooler, sslmode="require") == "1"
+    status, errors = psql(pooler, check=False, sslmode="require", channel_binding="require")
+    assert status and "channel binding" in errors
+    for cert in ("good", "rsa512"):
+        pooler = front(cert=cert)
+        assert psql(pooler, sslmode="require", channel_binding="require") == "1"
+        assert psql(pooler, sslmode="require", channel_binding="disable") == "1"
+        status, errors = psql(pooler, check=False, sslmode="require", channel_binding="require", password="wrong")
+        assert status and "SASL authentication failed" in errors
+        status, errors = psql(pooler, check=False, sslmode="disable", channel_binding="require")
+        assert status and "channel binding" in errors
+    # The stored verifier serves as well, and lets us in at the server with the client's proof.
+    pooler = front(auth={USER: pg.verifier(USER)})
+    assert psql(pooler, sslmode="require", channel_binding="require") == "1"
+
+
+def test_channel_binding_towards_servers(make_pooler, tls_pg, certificates):
+    """A proxy that ends our TLS and begins its own is found out by the binding, even if nobody verifies certificates."""
+    pooler = behind(make_pooler, tls_pg, certificates, "require")
+    assert Wire(pooler.address).login(USER, PASSWORD, "app").value(HOW) == "tls"
+
+    middle = socket.create_server(("127.0.0.1", 0))
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(*certificates.made["selfsigned"])
+
+    def pipe(source, target):
+        try:
+            while True:
+                data = source.recv(1 << 16)
+                if not data:
+                    break
+                target.sendall(data)
+        except OSError:
+            pass
+        for it in (source, target):
+            try:
+                it.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def serve():
+        while True:
+            try:
+                near, _ = middle.accept()
+            except OSError:
+                return
+            near.recv(8)
+            near.sendall(b"S")
+            near = theirs.wrap_socket(near, server_side=True)
+            far = Wire((tls_pg.host, tls_pg.port)).secure().socket
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pipe, args=pair, daemon=True).start()
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        caught = behind(make_pooler, tls_pg, certificates, "require")
+        caught.databases = {"app": "host=127.0.0.1 port=%d" % middle.getsockname()[1]}
+        caught.reload()
+        with pytest.raises(Refused) as no:
+            Wire(caught.address).login(USER, PASSWORD, "app")
+        assert "channel binding" in no.value.text
+    finally:
+        middle.close()
+
+
+# ---- certificates that change ----
+
+def test_certificates_change_under_load(front, certificates):
+    """Clients come, go and stay while the certificate is replaced again and again, by RELOAD and by the files alone."""
+    pooler = front({"max_client_conn": 500})
+    rounds = 1000 if LONG else 50
+    stop, errors, logins = threading.Event(), [], []
+    context = ssl.create_default_context(cafile=certificates.path("ca.crt"))
+
+    def come_and_go():
+        try:
+            while not stop.is_set():
+                wire = in_by_wire(pooler, context=context)
+                assert wire.value("select 42") == "42"
+                wire.close()
+                logins.append(1)
+        except Exception as failure:  # told below
+            errors.append(failure)
+
+    def stay():
+        try:
+            wire = in_by_wire(pooler, context=context)
+            while not stop.is_set():
+                assert wire.value("select 43") == "43"
+        except Exception as failure:  # told below
+            errors.append(failure)
+    threads = [threading.Thread(target=run) for run in (come_and_go, come_and_go, stay, stay)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(rounds):
+            certificates.install(certificates.made[("good", "other")[number % 2]], pooler.pair)
+            if number % 10 == 9:
+                time.sleep(1.2)  # seen without a RELOAD
+            else:
+                assert "configuration reloaded" in pooler.hang_up()
+            if errors:
+                break
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not errors
+    assert len(logins) > rounds
+    assert "files of TLS have changed, and are in use" in pooler.log()
+
+
+def serial(pooler):
+    with pooler.socket() as wire:
+        return ssl.DER_cert_to_PEM_cert(wire.secure().socket.getpeercert(binary_form=True))
+
+
+def test_what_does_not_fit_is_not_used(front, certificates):
+    pooler = front()
+    staying = in_by_wire(pooler)
+    before = serial(pooler)
+    good, other, pair = certificates.made["good"], certificates.made["other"], pooler.pair
+    bad = [("key of another", lambda: certificates.install(Pair(good.cert, other.key), pair), "does not belong"),
+           ("cert of another", lambda: certificates.install(Pair(other.cert, good.key), pair), "does not belong"),
+           ("not a key", lambda: certificates.install(Pair(good.cert, good.cert), pair), "no private key"),
+           ("not a cert", lambda: certificates.install(Pair(good.key, good.key), pair), "no certificate in it"),
+           ("gone", lambda: os.unlink(pair.cert), "No such file")]
+    for name, spoil, words in bad:
+        spoil()
+        told = pooler.hang_up()
+        assert "reload failed, nothing was changed" in told and words in told, (name, told)
+        assert serial(pooler) == before, name
+    # Without a RELOAD too: the log tells once, and what is there stays.
+    time.sleep(1.5)
+    pooler.wait_log("files of TLS have changed, but those read before stay in use")
+    assert serial(pooler) == before
+    certificates.install(other, pair)
+    wait_until(lambda: serial(pooler) != before, what="the new certificate, without a reload")
+    assert staying.value("select 1") == "1"
+
+
+def test_it_does_not_start_with_what_does_not_fit(make_pooler, certificates):
+    good, other = certificates.made["good"], certificates.made["other"]
+    pooler = make_pooler({"client_tls_sslmode": "require", "client_tls_key_file": other.key,
+                          "client_tls_cert_file": good.cert}, start=False)
+    status, printed = pooler.run()
+    assert status == 1 and "client_tls_key_file" in printed and "does not belong" in printed
+    pooler.expect_exit = True
+    pooler.process = None
+
+
+def test_a_reload_leaves_connections_alone(make_pooler, tls_pg, certificates):
+    """Servers are closed when the settings of their TLS change, and not otherwise."""
+    pooler = behind(make_pooler, tls_pg, certificates, "require")
+    wire = Wire(pooler.address).login(USER, PASSWORD, "app")
+    first = wire.value("select pg_backend_pid()")
+    for _ in range(3):
+        pooler.reload()
+    assert wire.value("select pg_backend_pid()") == first
+    pooler.settings["server_tls_sslmode"] = "verify-full"
+    pooler.reload()
+    wait_until(lambda: wire.value("select pg_backend_pid()") != first, what="a server by the new settings")
+    wire.close()
+
+
+def test_a_server_moves_with_its_tls(make_pooler, tls_pg, certificates):
+    """Clients of two workers share one server connection."""
+    pooler = behind(make_pooler, tls_pg, certificates, "require", default_pool_size=1, worker_threads=2,
+                    client_login_timeout=20)
+    clients = [Wire(pooler.address).login(USER, PASSWORD, "app") for _ in range(8)]
+    seen = set()
+    for number in range(400):
+        seen.add(clients[number % 8].value("select pg_backend_pid() || repeat('m', %d)" % (number * 50))[:4])
+    assert len(seen) == 1
+    for client in clients:
+        client.close()
+
+
+def test_sslscan_finds_nothing(front):
+    pooler = front({"client_tls_sslmode": "require"})
+    found = subprocess.run(["sslscan", "--no-colour", "--starttls-psql", "127.0.0.1:%d" % pooler.port],
+                           stdout=subprocess.PIPE, text=True, timeout=120).stdout
+    for line in ("TLSv1.0   disabled", "TLSv1.1   disabled", "TLSv1.2   enabled", "TLSv1.3   enabled",
+                 "Session renegotiation not supported", "TLSv1.2 not vulnerable to heartbleed"):
+        assert line in found, found
