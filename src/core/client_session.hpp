@@ -101,6 +101,11 @@ public:
     std::size_t statements() const { return statements_ ? statements_->count() : 0; }
 
 private:
+    /// What PostgreSQL looks at of a statement's name (NAMEDATALEN).
+    static constexpr std::size_t name_max_bytes = 63;
+    /// A simple query that may be a DEALLOCATE of one name is not longer than this.
+    static constexpr std::size_t deallocate_max_bytes = 1024;
+
     enum class verdict : std::uint8_t { forward, drop, need_more, stop };
     enum class link_phase : std::uint8_t { quiet, running, in_transaction };
 
