@@ -78,7 +78,8 @@ struct global_settings {
     std::string auth_query =
         "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "
         "FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
-    std::string auth_dbname;      ///< entry of [databases] to ask; "" = the client's
+    std::string auth_dbname;  ///< entry of [databases] to ask; "" = the client's
+    base::duration login_failure_max_delay = base::seconds(3);
     std::string auth_hba_file;    ///< with auth_type hba alone
     std::string auth_ident_file;  ///< with auth_type hba alone; "" = no maps
     int scram_iterations = 4096;  ///< for verifiers made from plain passwords; at least 1

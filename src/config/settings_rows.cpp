@@ -88,6 +88,10 @@ constexpr std::array table = std::to_array<setting>({
      "Runs in a pool of its own, which no client's parameters reach. A row for another user than $1 is refused."},
     {group::authentication, "auth_dbname", &values::auth_dbname, "", 0, 0, reloads, "",
      "Entry of [databases] whose server auth_query asks. Empty: the one that the client asks for.", ""},
+    {group::authentication, "login_failure_max_delay", &values::login_failure_max_delay, "3", 0, 0, reloads, "",
+     "How long at most the refusal of a wrong password is kept back. From the sixth of one address and user within a "
+     "minute on it waits, 0.1 s and then twice as long each time. 0: never.",
+     "Not in PgBouncer."},
     {group::authentication, "auth_hba_file", &values::auth_hba_file, "", 0, 0, reloads, "",
      "File of rules in the form of pg_hba.conf, for auth_type hba; read again on reload.",
      "A bad line is refused, not skipped: what it rejects a later one could let in. Host names, samehost, samenet, "

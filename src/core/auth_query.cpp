@@ -60,6 +60,11 @@ std::size_t auth_query::on_bytes(std::string_view bytes, std::string &out) {
         switch (message.type) {
             case backend::error_response: {
                 const auto fields = wire::parse_error_fields(message.body);
+                // A name that is no text in the server's encoding is nobody's there (class 22, data exception).
+                if (asked_ && fields && fields->sqlstate == "22021") {
+                    answer_ = secret_answer{secret_answer::kind::unknown};
+                    break;
+                }
                 fail((asked_ ? "error response from auth_query: " : "auth_query could not be asked: ") +
                      std::string(fields ? fields->message : "?"));
                 break;

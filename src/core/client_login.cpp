@@ -101,10 +101,17 @@ std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(st
 
 void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
     stage_ = stage::done;
+    guessed_ = why == refusal::password_failed || why == refusal::sasl_failed;
     fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
     fx.why = words(why, argument).message;
     if (!decided_.place.empty()) fx.why += " (" + decided_.place + ")";
     fx.client = client_next::close;
+}
+
+base::duration client_login::keep_back(base::time_point now) const {
+    if (!guessed_ || env_.pace == nullptr) return base::duration::zero();
+    std::string from(facts_.address.bytes.begin(), facts_.address.bytes.end());
+    return env_.pace->failed(from + user_, settings_->global.login_failure_max_delay, now);
 }
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {

@@ -18,6 +18,7 @@
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
+#include "core/login_pace.hpp"
 #include "core/replication.hpp"
 #include "core/welcome.hpp"
 #include "wire/frame.hpp"
@@ -40,6 +41,7 @@ struct environment {
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
     known_starts *starts = nullptr;         ///< the worker's own
+    login_pace *pace = nullptr;             ///< the worker's own; null in tests that need none
     host_facts *host = nullptr;             ///< the worker's own; null in tests that need none
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
@@ -74,6 +76,16 @@ public:
     void on_secret(const secret_answer &, effects &);
     /// After find_name: the name that the client's address has and that has this address; "" when there is none.
     void on_named(const std::string &host_name, effects &);
+
+    /// The refusal that on_bytes() has just left in `fx` is of a wrong password: for so long it is to be kept back.
+    base::duration keep_back(base::time_point now) const;
+    /// What is kept back until a time; nothing else happens until then.
+    struct kept_refusal {
+        std::string words, why;
+        base::time_point until;
+    };
+    std::optional<kept_refusal> &kept() { return kept_; }
+    const std::optional<kept_refusal> &kept() const { return kept_; }
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
@@ -131,6 +143,8 @@ private:
     authentication decided_;
     stage stage_ = stage::startup;
     channel channel_;
+    std::optional<kept_refusal> kept_;
+    bool guessed_ = false;  ///< the refusal is of a wrong password
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;
     std::vector<std::pair<std::string, std::string>> parameters_;

@@ -1,8 +1,6 @@
-// The part of client_session that relays: each message of the client's, what it needs of a server, and what goes to
-// that server in its place. Prepared statements keep the client's names here and have names of ours there. Source:
-// PostgreSQL manual, "Message Flow", "Extended Query".
-#include <algorithm>
-
+// The part of client_session that relays: each message of the client's, and what it needs of a server. What goes to
+// that server in place of one that names a statement: client_statements.cpp. Source: PostgreSQL manual, "Message Flow",
+// "Extended Query".
 #include "core/client_session.hpp"
 #include "wire/backend.hpp"
 #include "wire/frontend.hpp"
@@ -17,18 +15,8 @@ using note = server_session::note;
 
 namespace {
 
-/// Names at the head of Parse, Bind, Describe and Close; PostgreSQL cuts at 63 bytes what SQL can reach.
-constexpr std::size_t names_max_bytes = 32 * 1024;
-/// What PostgreSQL looks at of a statement's name (NAMEDATALEN).
-constexpr std::size_t name_max_bytes = 63;
-/// A simple query that may be a DEALLOCATE of one name is not longer than this.
-constexpr std::size_t deallocate_max_bytes = 1024;
 /// A pipeline this deep stops reading from its client until the server has answered some of it.
 constexpr std::size_t owed_max = 1 << 14;
-/// Of a message that gets another name: the protocol's limit, and room for that name.
-constexpr std::uint32_t body_max_bytes = 0x7fffffff - 64;
-/// A name that no statement has.
-constexpr std::string_view nothing_name = "PGSLUICE_0";
 
 request request_of(char type) {
     switch (type) {
@@ -210,9 +198,7 @@ client_session::verdict client_session::on_request(const wire::frame &message, r
             return on_named(message, what, now, fx);
         case request::query:
             // Before a server is asked for: it would have nothing to do.
-            if (!message.whole() && message.body_bytes <= deallocate_max_bytes && may_have_statements()) {
-                return need(message);
-            }
+            if (!message.whole() && message.body_bytes <= deallocate_max_bytes) return need(message);
             return may_send(now, fx) ? on_query(message, now, fx) : verdict::stop;
         default:
             if (!may_send(now, fx)) return verdict::stop;
@@ -270,6 +256,8 @@ std::optional<client_session::verdict> client_session::read_head(const wire::fra
         close_with(refusal::head_too_long, fx);
         return verdict::stop;
     }
+    // What has more behind its names is PostgreSQL's to refuse.
+    if ((what == request::close || what == request::describe) && message.whole()) out.readable = out.rest.empty();
     if (what != request::parse)
         return message.whole() || what == request::bind ? std::nullopt : std::optional(need(message));
     const auto whole_to = out.name.empty() ? unnamed_statement_max_bytes : named_statement_max_bytes;
@@ -305,313 +293,6 @@ client_session::verdict client_session::on_name(const wire::frame &message, requ
         default:
             return on_use(message, what, names, now, fx);
     }
-}
-
-/// What is in the book may still be undone by the answers to an earlier batch.
-bool client_session::open_to_doubt(const client_statements::slot *slot) const {
-    return slot != nullptr && slot->pending > 0 && slot->batch != server_->owed().batch();
-}
-
-shared_statement client_session::remember(std::string_view body) {
-    const auto &last = book().find("")->now;
-    if (last && last->known && last->body == body) return last;
-    return env_.statements->intern(body);
-}
-
-client_session::verdict client_session::on_parse(const wire::frame &message, const head &names, time_point now,
-                                                 effects &fx) {
-    const auto *const slot = book().find(names.name);
-    if (open_to_doubt(slot)) return stall();
-    if (statement_limit() == 0) return fail_here(message, refusal::prepared_unsupported, {}, now, fx);
-    if (message.body_bytes > named_statement_max_bytes) {
-        return fail_here(message, refusal::statement_too_long, {}, now, fx);
-    }
-    if (slot != nullptr && slot->now) return on_duplicate(message, names, now, fx);
-    if (book().bytes() + names.rest.size() > client_statements_max_bytes) {
-        return fail_here(message, refusal::too_many_statements, {}, now, fx);
-    }
-    const auto what = remember(names.rest);
-    const auto there = server_->look(what, parameters_);
-    if (there.wait) return stall();
-    book().change(names.name, what, server_->owed().batch(), client_statements::on_failure::undo);
-    if (there.number != 0) return on_known_parse(message, names, now, fx);
-    const auto number = server_->make_room(what, parameters_, statement_limit(), fx);
-    auto &out = env_.statements->scratch();
-    out.clear();
-    frontend::append_parse(out, server_statements::name_of(number), names.rest);
-    instead(message, out, fx);
-    return forwarded(request::parse, now, {.what = note::kind::named, .client_changes = 1, .number = number});
-}
-
-/// The server has this statement already. Something else must stand in the Parse's place, so that its answer has the
-/// right place among the others, and fails where the Parse would have failed: in a transaction that is aborted, where
-/// PostgreSQL takes a ROLLBACK and refuses a SELECT. It is asked with the text itself there.
-client_session::verdict client_session::on_known_parse(const wire::frame &message, const head &names, time_point now,
-                                                       effects &fx) {
-    const bool aborted = server_->status() == backend::status_failed || server_->owed().end_owed();
-    const bool first = begins_batch();
-    auto &out = env_.statements->scratch();
-    out.clear();
-    if (aborted) {  // or may be, when its turn comes
-        frontend::append_parse(out, "", names.rest);
-        server_->forget_unnamed();
-    } else {
-        frontend::append_close_statement(out, nothing_name);
-    }
-    instead(message, out, fx);
-    forwarded(aborted ? request::parse : request::known_parse, now, {.what = note::kind::client, .client_changes = 1});
-    only_known_ = first && !aborted;
-    return verdict::forward;
-}
-
-client_session::verdict client_session::on_unnamed_parse(const wire::frame &message, const head &names,
-                                                         time_point now) {
-    using then = client_statements::on_failure;
-    const auto batch = server_->owed().batch();
-    shared_statement what;
-    if (message.whole() && message.body_bytes <= unnamed_statement_max_bytes) what = remember(names.rest);
-    // Nothing that could be sent again: only the server that it goes to has it.
-    if (!what) what = std::make_shared<const statement>(statement{{}, 0, false});
-    server_->expect_unnamed(what, parameters_);
-    book().change("", std::move(what), batch, then::clear);
-    return forwarded(request::parse, now,
-                     {.what = note::kind::unnamed, .client_changes = 1, .number = server_->unnamed_generation()});
-}
-
-/// The name is taken. PostgreSQL says so only after it has found nothing else wrong with the text, so it is asked to
-/// prepare it under a name that is taken there too.
-client_session::verdict client_session::on_duplicate(const wire::frame &message, const head &names, time_point now,
-                                                     effects &fx) {
-    const auto held = server_->prepare(book().find(names.name)->now, parameters_, statement_limit(), fx);
-    if (held.wait) return stall();
-    auto &out = env_.statements->scratch();
-    out.clear();
-    frontend::append_parse(out, server_statements::name_of(held.number), names.rest);
-    instead(message, out, fx);
-    return forwarded(request::parse, now, fails("42P05", refusal::duplicate_statement, names.given));
-}
-
-/// Bind, and Describe of a statement.
-client_session::verdict client_session::on_use(const wire::frame &message, request what, const head &names,
-                                               time_point now, effects &fx) {
-    static const client_statements::slot none;
-    const auto *const found = book().find(names.name);
-    if (open_to_doubt(found)) return stall();
-    const auto &slot = found != nullptr ? *found : none;
-    const auto &held = slot.now;
-    // Which portal is executed later is not followed: any that is may be this one.
-    if (what == request::bind && (bound_drop_ || (held && held->may_drop))) note_bound(names.portal, held);
-    if (what == request::bind) bound_.known = false;
-    if (names.name.empty()) {
-        if (held && held->known) {
-            if (!server_->has_unnamed(held, parameters_)) server_->prepare_unnamed(held, parameters_, fx);
-        } else if (!held || !server_->has_unnamed(held, parameters_)) {
-            server_->drop_unnamed(fx);  // PostgreSQL itself says that there is none
-            return forwarded(what, now);
-        }
-        return use(message, what, names, slot, 0, now, fx);
-    }
-    if (!held) {
-        server_->drop_unnamed(fx);
-        forward_named(message, names, "", fx);
-        const bool off = statement_limit() == 0;
-        const auto why = off ? refusal::prepared_unsupported : refusal::unknown_statement;
-        return forwarded(what, now, fails("26000", why, names.given));
-    }
-    if (message.body_bytes > body_max_bytes) {  // our name for it may be longer
-        close_with(refusal::message_too_long, fx);
-        return verdict::stop;
-    }
-    const bool first = begins_batch();
-    const auto there = server_->prepare(held, parameters_, statement_limit(), fx);
-    if (there.wait) return stall();
-    if (first && there.tried) {
-        const bool binds_as_told = what == request::bind && slot.shape && slot.shape->has_parameters();
-        server_->kept_batch().begin(there.number, slot.shape != nullptr, binds_as_told);
-    }
-    return use(message, what, names, slot, there.number, now, fx);
-}
-
-/// The statement is there. A client that was told what its rows are may not ask again: they must be those still, or it
-/// would read them by a description that they do not have. PostgreSQL keeps that promise for one session, by 0A000.
-client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
-                                            const client_statements::slot &slot, std::uint64_t number, time_point now,
-                                            effects &fx) {
-    const auto &[held, told, pending, batch] = slot;
-    if (what == request::bind && told && server_->status() != backend::status_failed) {
-        const auto &here = server_->shape(number);
-        if (!here || (here->parameters.empty() && !told->parameters.empty())) {
-            server_->ask_shape(number, fx);
-            return stall();
-        }
-        if (!still_true(told, here)) {
-            env_.statements->renew(held);
-            return fail_here(message, refusal::rows_changed, {}, now, fx);
-        }
-    }
-    uses_ = true;
-    point(used_, held);
-    if (what == request::bind) {
-        if (bound_.portal != names.portal) bound_.portal = names.portal;
-        if (bound_.name != names.name) bound_.name = names.name;
-        point(bound_.what, held);
-        bound_.number = number;
-        bound_.known = true;
-    }
-    if (!names.name.empty()) forward_named(message, names, server_statements::name_of(number), fx);
-    return what == request::describe ? forwarded(what, now, learns_rows(names.name, held, number))
-                                     : forwarded(what, now);
-}
-
-note client_session::learns_rows(std::string_view name, const shared_statement &what, std::uint64_t number) const {
-    return {.what = note::kind::told,
-            .number = number,
-            .generation = server_->unnamed_generation(),
-            .name = std::string(name),
-            .of = what};
-}
-
-/// A request that is sure to fail with `sqlstate`, for which the client gets words of ours.
-note client_session::fails(std::string_view sqlstate, refusal why, std::string_view argument) const {
-    note about{.what = note::kind::client, .must_fail = std::make_unique<note::failure>()};
-    about.must_fail->sqlstate = sqlstate;
-    append_refusal(about.must_fail->error, why, argument);
-    return about;
-}
-
-/// The head of the message with another name in it; the rest follows as it is.
-void client_session::forward_named(const wire::frame &message, const head &names, std::string_view own_name,
-                                   effects &fx) {
-    auto &out = env_.statements->scratch();
-    out.assign(1, message.type);
-    const std::uint64_t length = std::uint64_t{4} + message.body_bytes - names.given.size() + own_name.size();
-    for (unsigned i = 0; i < 4; ++i) out += static_cast<char>(length >> (24 - 8 * i));
-    if (message.type == frontend::bind) {
-        out.append(names.portal).push_back('\0');
-    } else {
-        out += 'S';
-    }
-    out.append(own_name).push_back('\0');
-    fx.to_server.make([&](std::string &to) { to += out; });
-    server_->kept_batch().add(out);
-    head_taken_ = names.bytes;
-}
-
-/// A Close never fails, and a statement that others use is not closed: the server is asked to close nothing.
-client_session::verdict client_session::on_close(const wire::frame &message, const head &names, time_point now,
-                                                 effects &fx) {
-    const auto *const slot = book().find(names.name);
-    if (!names.name.empty() && open_to_doubt(slot)) return stall();
-    const bool changes = slot != nullptr && (slot->now || slot->pending > 0);
-    if (changes) book().change(names.name, nullptr, server_->owed().batch(), client_statements::on_failure::keep);
-    if (names.name.empty()) {
-        server_->forget_unnamed();
-    } else {
-        auto &out = env_.statements->scratch();
-        out.clear();
-        frontend::append_close_statement(out, nothing_name);
-        instead(message, out, fx);
-    }
-    if (!changes) return forwarded(request::close, now);
-    return forwarded(request::close, now, {.what = note::kind::client, .client_changes = 1});
-}
-
-/// A Close while no server is ours: nothing can come in its way.
-void client_session::forget_closed(std::string_view name) {
-    const auto *const slot = book().find(name);
-    if (slot == nullptr || !slot->now) return;
-    book().change(name, nullptr, 0, client_statements::on_failure::keep);
-    book().settle(std::string_view("d"));
-}
-
-void client_session::note_bound(std::string_view portal, const shared_statement &what) {
-    bound_drop_ = true;
-    std::erase_if(deallocating_, [&](const auto &it) { return it.first == portal; });
-    if (what && !what->deallocates.empty()) deallocating_.emplace_back(portal, what->deallocates);
-}
-
-/// A DEALLOCATE of a name of the client's must answer as ever, and take nothing from other clients: a statement of that
-/// name and no text is made on the server for it to take away. False: the request must wait until it can be told what
-/// the name is. `changes` counts what the request changes in the client's book.
-bool client_session::deallocate(std::string_view name, std::uint8_t &changes, effects &fx) {
-    using namespace std::string_view_literals;
-    name = name.substr(0, name_max_bytes);
-    // A name like ours may be another's statement, which must not get another text for a moment.
-    const bool ours = name.empty() || name.starts_with(nothing_name.substr(0, nothing_name.size() - 1));
-    const auto *const slot = ours ? nullptr : book().find(name);
-    const bool may_have = slot != nullptr && (slot->now || open_to_doubt(slot));
-    if (may_have && (open_to_doubt(slot) || server_->drops_under_way())) return false;
-    // One that was made before, and not taken away, must not be found by the next.
-    auto &out = env_.statements->scratch();
-    for (const auto &left :
-         {std::exchange(server_->deallocatable(), std::string(may_have ? name : ""sv)), server_->deallocatable()}) {
-        if (left.empty()) continue;
-        out.clear();
-        frontend::append_close_statement(out, left);
-        server_->tell(request::close, {}, fx, out);
-    }
-    if (!may_have) return true;
-    out.clear();
-    frontend::append_parse(out, name, "\0\0\0"sv);
-    server_->tell(request::parse, {}, fx, out);
-    book().change(name, nullptr, server_->owed().batch(), client_statements::on_failure::undo);
-    ++changes;
-    return true;
-}
-
-/// Of a portal that may be bound to a DISCARD or DEALLOCATE.
-client_session::verdict client_session::on_dropping_execute(const wire::frame &message, time_point now, effects &fx) {
-    note about{.what = note::kind::client, .may_drop = true};
-    if (server_->owed().doubtful() || server_->owed().copy_open())
-        return forwarded(request::execute, now, std::move(about));
-    if (!message.whole() && message.body_bytes <= names_max_bytes) return need(message);
-    const auto portal = wire::reader(message.body).cstring();
-    const auto it = std::find_if(deallocating_.begin(), deallocating_.end(),
-                                 [&](const auto &bound) { return bound.first == portal; });
-    const std::string_view name = it == deallocating_.end() ? std::string_view() : it->second;
-    if (!deallocate(name, about.client_changes, fx)) return stall_for_answers(fx);
-    return forwarded(request::execute, now, std::move(about));
-}
-
-client_session::verdict client_session::on_query(const wire::frame &message, time_point now, effects &fx) {
-    // What comes while a COPY waits for data breaks it, and the connection.
-    if (server_->owed().doubtful() || server_->owed().copy_open()) return forwarded(request::query, now);
-    using then = client_statements::on_failure;
-    const auto batch = server_->owed().batch();
-    std::uint8_t changes = 0;
-    // Also without a name so far: one that it takes away may come right behind it.
-    const bool may_drop = !message.whole() || may_drop_statements(message.body);
-    if (may_drop) {
-        // One with more behind its text is PostgreSQL's to refuse.
-        const auto end = message.body.find('\0');
-        const bool plain = end <= deallocate_max_bytes && end + 1 == message.body_bytes;
-        const auto name = plain ? deallocated_name(message.body.substr(0, end)) : std::string();
-        if (!deallocate(name, changes, fx)) return stall_for_answers(fx);
-    }
-    // A simple query ends the unnamed statement, whatever becomes of the query.
-    server_->forget_unnamed();
-    const auto *const unnamed = statements_ ? statements_->find("") : nullptr;
-    if (unnamed != nullptr && (unnamed->now || unnamed->pending > 0)) {
-        book().change("", nullptr, batch, then::keep);
-        ++changes;
-    }
-    if (changes == 0 && !may_drop) return forwarded(request::query, now);
-    return forwarded(request::query, now,
-                     {.what = note::kind::client, .client_changes = changes, .may_drop = may_drop});
-}
-
-/// An error of ours in the middle of the client's batch: the server is brought to fail at this place, so that it undoes
-/// and skips what it has to, and the client gets our words for it.
-client_session::verdict client_session::fail_here(const wire::frame &message, refusal why, std::string_view argument,
-                                                  time_point now, effects &fx) {
-    server_->drop_unnamed(fx);
-    auto &out = env_.statements->scratch();
-    out.clear();
-    frontend::append_describe_statement(out, "");
-    fx.to_server.make([&](std::string &to) { to += out; });
-    forwarded(request::describe, now, fails("26000", why, argument));
-    head_taken_ = message.here_bytes();
-    return verdict::drop;
 }
 
 }  // namespace pgsluice::core

@@ -39,10 +39,23 @@ client_session::client_session(base::client_id id, const environment &env, time_
 
 // ---- from the first byte to the welcome ----
 
+/// A refusal that is to wait is taken out of `fx`.
+bool client_session::keeps_back(time_point now, effects &fx) {
+    const auto time = login_->keep_back(now);
+    if (time <= base::duration::zero()) return false;
+    std::string words;
+    for (std::size_t i = 0; i < fx.to_client.pieces(); ++i) words += fx.to_client.piece(i);
+    login_->kept() = {std::move(words), std::move(fx.why), now + time};
+    fx.clear();
+    return true;
+}
+
 std::size_t client_session::on_bytes(std::string_view bytes, time_point now, effects &fx) {
     switch (state_) {
         case client_state::login: {
+            if (login_->kept()) return bytes.size();
             const auto used = login_->on_bytes(bytes, fx);
+            if (fx.client == client_next::close && keeps_back(now, fx)) return bytes.size();
             if (fx.client == client_next::close || fx.client == client_next::cancel) state_ = client_state::closing;
             return used;
         }
@@ -274,7 +287,8 @@ time_point client_session::deadline() const {
         return deadline_after(since_, route_->limits.query_wait_timeout);
     if (state_ == client_state::login || state_ == client_state::joining) {
         const auto timeout = route_ ? route_->client_login_timeout : env_.settings->global.client_login_timeout;
-        return deadline_after(since_, timeout);
+        const auto due = deadline_after(since_, timeout);
+        return login_ && login_->kept() ? std::min(due, login_->kept()->until) : due;
     }
     if (!route_) return base::never;
     const auto &limits = route_->limits;
@@ -313,7 +327,12 @@ void client_session::on_deadline(time_point now, effects &fx) {
     const auto passed = [&](time_point start, base::duration length) { return now >= deadline_after(start, length); };
     switch (state_) {
         case client_state::login:
-            return close_with(refusal::login_timeout, fx);
+            if (!login_->kept()) return close_with(refusal::login_timeout, fx);
+            fx.to_client.make([&](std::string &out) { out += login_->kept()->words; });
+            fx.why = login_->kept()->why;
+            fx.client = client_next::close;
+            state_ = client_state::closing;
+            return;
         case client_state::joining:
             return close_with(replicates() ? refusal::query_wait_timeout : refusal::login_timeout_server_down, fx);
         case client_state::idle:

@@ -106,6 +106,13 @@ public:
     std::size_t statements() const { return statements_ ? statements_->count() : 0; }
 
 private:
+    /// What PostgreSQL looks at of a statement's name (NAMEDATALEN).
+    static constexpr std::size_t name_max_bytes = 63;
+    /// Names at the head of Parse, Bind, Describe and Close; PostgreSQL cuts at 63 bytes what SQL can reach.
+    static constexpr std::size_t names_max_bytes = 32 * 1024;
+    /// A simple query that may be a DEALLOCATE of one name is not longer than this.
+    static constexpr std::size_t deallocate_max_bytes = 1024;
+
     enum class verdict : std::uint8_t { forward, drop, need_more, stop };
     enum class link_phase : std::uint8_t { quiet, running, in_transaction };
 
@@ -113,6 +120,7 @@ private:
         state_ = next;
         since_ = now;
     }
+    bool keeps_back(base::time_point now, effects &fx);
     std::size_t relay(std::string_view bytes, base::time_point now, effects &fx);
     // Inline are five that have one caller each, in client_requests.cpp: every message goes through most of them, and
     // each call cost 30 instructions.
@@ -154,8 +162,11 @@ private:
     bool open_to_doubt(const client_statements::slot *) const;
     bool may_have_statements() const { return statements_ && statements_->may_have_named(); }
     verdict on_dropping_execute(const wire::frame &, base::time_point now, effects &fx);
-    bool deallocate(std::string_view name, std::uint8_t &changes, effects &fx);
-    void note_bound(std::string_view portal, const shared_statement &);
+    static std::string as_known(std::string_view name);
+    bool is_for_us(std::string_view name);
+    void make_deallocatable(const std::string &name, server_session::note &about, effects &fx);
+    verdict on_bind_to_deallocate(const wire::frame &, const head &, const statement &held, const std::string &name,
+                                  base::time_point now, effects &fx);
     shared_statement remember(std::string_view body);
     verdict need(const wire::frame &);
     verdict stall();

@@ -70,6 +70,9 @@ public:
     bool end_owed() const { return ends_ > 0; }
     /// What is to come belongs to one batch, whose end is the last thing owed, or is not sent yet.
     bool last_batch() const { return ends_ == 0 || (ends_ == 1 && !unsynced_); }
+    /// A cancel that the client has not asked for does no more than end what runs. With another batch behind it, it
+    /// could strike a BEGIN, and what was meant for that transaction would be committed by itself.
+    bool may_be_cut_short() const { return last_batch(); }
     /// What is to come can not be told now: an error ended a COPY while Syncs were on their way, of which the COPY may
     /// have eaten any number, and no reply to what was sent behind them will tell; or the server reported an error that
     /// nobody asked for, and is about to go. All of it goes to the client, and the server does not go back to its pool.

@@ -54,7 +54,8 @@ void server_session::go_on_leaving(effects &fx) {
     if (cancel_pending_) return;
     if (owed_.owed() > 0) {
         const bool only_sync = owed_.owed() == 1 && owed_.next_asker() == asker::pooler;
-        if (may_cancel() && !only_sync && !(pressed_ && cancel_round_ == rounds_)) fx.server = server_next::cancel;
+        if (may_cancel() && owed_.may_be_cut_short() && !only_sync && !(pressed_ && cancel_round_ == rounds_))
+            fx.server = server_next::cancel;
         return;
     }
     if (unsent_ || frame_open_ || body_left_ > 0) return;

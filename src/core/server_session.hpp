@@ -172,8 +172,6 @@ public:
     void drop_unnamed(effects &);
     /// Sends `bytes`, a request of ours within the client's batch.
     void tell(request, note &&, effects &, std::string_view bytes);
-    /// A statement under a client's own name, that was made for a DEALLOCATE of it; "" when there is none.
-    std::string &deallocatable() { return deallocatable_; }
     /// A request that may end all named statements is not answered yet.
     bool drops_under_way() const { return drops_ > 0; }
     /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
@@ -331,7 +329,7 @@ private:
     std::vector<note> notes_;  ///< of the noted requests, in order; ended ones in front of first_note_
     std::size_t first_note_ = 0;
     batch_retry retry_;
-    std::string scratch_, client_outcomes_, deallocatable_;
+    std::string scratch_, client_outcomes_;
     row_shape last_shape_;
     std::string last_rows_;        ///< what it was read from
     std::string parameters_seen_;  ///< of the ParameterDescription, until the rows' comes

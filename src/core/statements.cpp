@@ -336,6 +336,9 @@ void skip_spaces(std::string_view &text) {
         text.remove_prefix(count);
     }
 }
+void skip_empty_statements(std::string_view &text) {
+    for (skip_spaces(text); !text.empty() && text[0] == ';'; skip_spaces(text)) text.remove_prefix(1);
+}
 /// A word without quotes, in lower case as PostgreSQL folds it; empty when there is none.
 std::string take_word(std::string_view &text) {
     std::string word;
@@ -407,7 +410,7 @@ bool may_drop_statements(std::string_view sql) {
 }
 
 std::string deallocated_name(std::string_view sql) {
-    skip_spaces(sql);
+    skip_empty_statements(sql);
     if (sql.empty() || lower(sql[0]) != 'd' || take_word(sql) != "deallocate") return {};
     const auto take_name = [&] {
         skip_spaces(sql);
@@ -425,9 +428,7 @@ std::string deallocated_name(std::string_view sql) {
         if (!second_quoted && second == "all") return {};
         if (!second.empty()) name = std::move(second);
     }
-    skip_spaces(sql);
-    if (!sql.empty() && sql[0] == ';') sql.remove_prefix(1);
-    skip_spaces(sql);
+    skip_empty_statements(sql);
     return sql.empty() ? name : std::string{};
 }
 

@@ -462,7 +462,7 @@ void server::end() {
     session_->close();
     if (!out_.is_open()) return finish();
     // A query that runs on would hold its slot: PostgreSQL is told to stop it.
-    if (const auto &key = session_->key(); running && key) {
+    if (const auto &key = session_->key(); running && key && session_->owed().may_be_cut_short()) {
         cancel_connection::start(
             worker_, place_, out_.secured(), *key, worker_.global().cancel_wait_timeout, [] { return true; },
             [](bool) {});

@@ -20,6 +20,7 @@ worker::worker(base::worker_index index, shared &all, core::environment env, tls
     env_.host = &facts_;
     env_.statements = &statements_;
     env_.starts = &starts_;
+    env_.pace = &pace_;
 }
 
 worker::~worker() = default;

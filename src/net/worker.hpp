@@ -122,6 +122,7 @@ private:
     system_facts facts_;
     core::statement_store statements_;
     core::known_starts starts_;
+    core::login_pace pace_;
     ready_set ready_;
     mailbox mailbox_;
     bool stopping_ = false;

@@ -512,3 +512,30 @@ def test_the_oldest_that_has_not_logged_in_makes_room(make_pooler):
         silent[-1].socket.settimeout(0.2)
         with pytest.raises(TimeoutError):
             silent[-1].fill()
+
+
+def test_guessing_is_slow_and_honest_clients_are_not(make_pooler):
+    pooler = make_pooler({"login_failure_max_delay": 1, "worker_threads": 1})
+
+    def seconds(user, password):
+        began = time.monotonic()
+        with Wire(pooler.address) as wire:
+            try:
+                wire.login(user, password, "app")
+            except Refused as no:
+                assert no.sqlstate == "28P01"
+        return time.monotonic() - began
+    waits = [seconds(USER, "guess") for _ in range(9)]
+    assert [round(it, 1) for it in waits[5:]] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.15 * (5 if SLOW else 1))
+    assert max(waits[:5]) < 0.5
+    assert seconds(USER, PASSWORD) < 0.5 and seconds("bob", "bobpassword") < 0.5 and seconds("bob", "typo") < 0.5
+    # One that goes while it waits is gone; many at once hold up nobody.
+    guesses = [pooler.socket() for _ in range(5)]
+    threads = [threading.Thread(target=lambda it: pytest.raises((Refused, Gone, OSError), it.login, USER, "guess", "app"),
+                                args=(it,)) for it in guesses]
+    for it in threads:
+        it.start()
+    time.sleep(0.2)
+    assert seconds(USER, PASSWORD) < 0.5
+    for it in threads:
+        it.join()

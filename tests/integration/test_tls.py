@@ -252,6 +252,29 @@ def test_our_certificate_lets_us_in(make_pooler, tls_pg, certificates):
     assert no.value.sqlstate == "28000"
 
 
+@pytest.mark.parametrize("how", ["auth_type", "hba"])
+def test_a_certificate_is_enough_to_log_in(front, certificates, tmp_path_factory, how):
+    """auth_type = cert, and cert lines of HBA: the name in a verified certificate is the user's."""
+    settings = {"client_tls_sslmode": "verify-full", "auth_type": "cert"}
+    if how == "hba":
+        rules = certificates.path("hba.conf")
+        with open(rules, "w") as file:
+            file.write("hostssl app all 127.0.0.1/32 cert\n")
+        os.chmod(rules, 0o644)
+        settings = {"client_tls_sslmode": "allow", "auth_type": "hba", "auth_hba_file": rules}
+    pooler = front(settings)
+
+    def shown(name, **more):
+        certificate = certificates.made[name]
+        return psql(pooler, "select session_user", check=False, sslmode="require", sslcert=certificate.cert,
+                    sslkey=certificate.key, password="", **more)
+    app = certificates.made["app"]
+    assert psql(pooler, "select session_user", sslmode="require", sslcert=app.cert, sslkey=app.key, password="") == USER
+    for status, errors in (shown("app", user="bob"), shown("wrongname"), shown("appexpired"), shown("appstranger"),
+                           psql(pooler, check=False, sslmode="require"), psql(pooler, check=False, sslmode="disable")):
+        assert status, errors
+
+
 # ---- around the handshake ----
 
 def test_direct_tls_wants_alpn(front):

@@ -83,7 +83,9 @@ class Pooler:
         self.settings = {
             "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": self.directory,
             "auth_type": "scram-sha-256", "auth_file": self.auth_file, "pool_mode": "transaction", "worker_threads": 2,
-            "default_pool_size": 5, **(settings or {})}
+            "default_pool_size": 5,
+            "login_failure_max_delay": 0,  # the tests fail to log in many times
+            **(settings or {})}
         self.auth = {USER: PASSWORD} if auth is None else auth
         self.arguments = list(arguments)
         self.process = None

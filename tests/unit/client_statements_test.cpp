@@ -154,20 +154,19 @@ TEST(prepared, closed_here_and_kept_there) {
                    to_client(be::close_complete + be::ready('I')), to_server("")});
 }
 
-/// What is made on the server for a DEALLOCATE of `name` to take away.
-std::string deallocatable(std::string_view name) {
-    return fe::close('S', name) + message('P', z(name) + z("") + be16(0));
-}
-const std::string made = be::close_complete + be::parse_complete;
+/// What is made on the server for our DEALLOCATE to take away.
+const std::string deallocatable = close_nothing + message('P', z(nothing) + z("") + be16(0));
+const std::string deallocate_nothing = "DEALLOCATE \"PGSLUICE_0\"", made = be::close_complete + be::parse_complete;
+const std::string nothing_there = be::error("ERROR", "26000", "prepared statement \"PGSLUICE_0\" does not exist");
 
 TEST(prepared, a_deallocate_takes_nothing_from_others) {
     const auto done = be::complete("DEALLOCATE") + be::ready('I');
-    const auto missing = be::error("ERROR", "26000", "prepared statement \"s\" does not exist") + be::ready('I');
     const auto sql = fe::query("/* its own */ deallocate s -- and no other's");
     expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
-                   to_server(fe::parse(one, "x") + fe::sync), client(sql), to_server(deallocatable("s") + sql),
-                   server(made + done), to_client(done), released, client(sql), to_server(fe::close('S', "s") + sql),
-                   server(be::close_complete + missing), to_client(missing), released,
+                   to_server(fe::parse(one, "x") + fe::sync), client(sql),
+                   to_server(deallocatable + fe::query(deallocate_nothing)), server(made + done), to_client(done),
+                   released, client(sql), to_server(sql), server(nothing_there + be::ready('I')),
+                   to_client(nothing_there + be::ready('I')), released,
                    client(fe::parse("t", "x") + use("s") + fe::sync),
                    to_server(close_nothing + close_unnamed + use("") + fe::sync)});
 }
@@ -179,12 +178,12 @@ TEST(prepared, a_deallocate_behind_a_close_that_may_be_skipped) {
                    to_server(fe::parse(one, "x") + fe::sync), client(batch + fe::query("deallocate s")),
                    to_server(fe::parse("", "y") + use("") + close_nothing + fe::sync),
                    server(be::parse_complete + failed), to_client(be::parse_complete + failed),
-                   to_server(deallocatable("s") + fe::query("deallocate s"))});
+                   to_server(deallocatable + fe::query(deallocate_nothing))});
 }
 
 TEST(prepared, a_deallocate_that_is_itself_prepared_takes_the_name_away_when_it_is_executed) {
     const auto done = be::bind_complete + be::complete("DEALLOCATE") + be::ready('I');
-    const auto bound = fe::bind("", two), execute = fe::execute("");
+    const auto ours = fe::parse("PGSLUICE_3", deallocate_nothing), bound = fe::bind("", "PGSLUICE_3");
     expect_script({client(fe::parse("s", "x") + fe::sync),
                    server(prepared),
                    to_client(prepared),
@@ -200,28 +199,49 @@ TEST(prepared, a_deallocate_that_is_itself_prepared_takes_the_name_away_when_it_
                    to_client(answered),
                    released,
                    client(use("d") + fe::sync),
-                   to_server(bound + deallocatable("s") + execute + fe::sync),
-                   server(be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')),
+                   to_server(ours + bound + deallocatable + fe::execute("") + fe::sync),
+                   server(be::parse_complete + be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')),
                    to_client(done),
                    released,
-                   client(use("s") + fe::sync),
-                   to_server(close_unnamed + use("") + fe::sync)});
+                   client(use("d") + fe::sync),
+                   to_server(use(two) + fe::sync)});
 }
 
 TEST(prepared, a_deallocate_without_a_name_survives_between_transactions) {
     const auto done = be::bind_complete + be::complete("DEALLOCATE") + be::ready('I');
     const auto unnamed = fe::parse("", "deallocate s");
-    expect_script({client(fe::parse("s", "x") + unnamed + fe::sync),
-                   to_server(fe::parse(one, "x") + unnamed + fe::sync), server(be::parse_complete + prepared),
-                   to_client(be::parse_complete + prepared), released, client(use("") + fe::sync),
-                   to_server(fe::bind("", "") + deallocatable("s") + fe::execute("") + fe::sync),
-                   server(be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')), to_client(done)});
+    expect_script(
+        {client(fe::parse("s", "x") + unnamed + fe::sync), to_server(fe::parse(one, "x") + unnamed + fe::sync),
+         server(be::parse_complete + prepared), to_client(be::parse_complete + prepared), released,
+         client(use("") + fe::sync),
+         to_server(fe::parse(two, deallocate_nothing) + fe::bind("", two) + deallocatable + fe::execute("") + fe::sync),
+         server(be::parse_complete + be::bind_complete + made + be::complete("DEALLOCATE") + be::ready('I')),
+         to_client(done)});
 }
 
-TEST(prepared, a_deallocate_of_a_name_like_ours_is_the_server_s) {
+TEST(prepared, a_deallocate_executed_when_the_name_is_gone) {
+    const auto missing = refused(refusal::unknown_statement, "s") + be::ready('I');
+    const auto both = fe::execute("") + fe::execute("");
+    const auto gone = be::bind_complete + be::complete("DEALLOCATE");
+    expect_script({client(fe::parse("s", "x") + fe::sync), server(prepared), to_client(prepared),
+                   to_server(fe::parse(one, "x") + fe::sync), client(fe::parse("", "deallocate s") + fe::sync),
+                   to_server(fe::parse("", "deallocate s") + fe::sync), server(prepared), to_client(prepared), released,
+                   client(use("") + fe::flush),
+                   to_server(fe::parse(two, deallocate_nothing) + fe::bind("", two) + deallocatable + fe::execute("") +
+                             fe::flush),
+                   server(be::parse_complete + be::bind_complete + made + be::complete("DEALLOCATE")), to_client(gone),
+                   client(use("") + fe::sync), to_server(use("") + fe::sync)});
+}
+
+TEST(prepared, a_deallocate_of_a_name_like_ours_finds_the_client_s_alone) {
     const auto sql = fe::query("deallocate \"PGSLUICE_1\"");
-    expect_script({client(fe::parse(one, "x") + fe::sync), server(prepared), to_client(prepared),
-                   to_server(fe::parse(one, "x") + fe::sync), client(sql), to_server(sql)});
+    const auto missing = refused(refusal::unknown_statement, one) + be::ready('I');
+    const auto done = be::complete("DEALLOCATE") + be::ready('I');
+    expect_script({client(sql), to_server(close_nothing + fe::query(deallocate_nothing)),
+                   server(be::close_complete + nothing_there + be::ready('I')), to_client(missing), released,
+                   client(fe::parse(one, "x") + fe::sync), to_server(fe::parse(one, "x") + fe::sync), server(prepared),
+                   to_client(prepared), released, client(sql), to_server(deallocatable + fe::query(deallocate_nothing)),
+                   server(made + done), to_client(done)});
 }
 
 TEST(prepared, a_deallocate_that_is_longer_than_its_text_is_not_replaced) {

@@ -271,7 +271,7 @@ TEST(server_statements_book, all_dropped_but_what_is_under_way) {
 TEST(may_drop_statements, at_every_place_in_every_case) {
     for (const std::string word : {"discard", "DISCARD", "DisCard", "deallocate", "DEALLOCATE", "dEALLOCATe"}) {
         for (std::size_t before = 0; before < 130; ++before) {
-            for (const std::size_t behind : {0, 1, 5, 31, 32, 33, 70}) {
+            for (const std::size_t behind : {0U, 1U, 5U, 31U, 32U, 33U, 70U}) {
                 const auto sql = std::string(before, ' ') + word + std::string(behind, ';');
                 // Its own memory, without room behind: a look beyond the end is a sanitizer's to see.
                 const std::vector<char> exact(sql.begin(), sql.end());
@@ -301,6 +301,7 @@ TEST(deallocated_name, as_postgresql_reads_it) {
         {"deallocate _x$1", "_x$1"},
         {"/* a /* b */ c */ deallocate -- s\nt -- u", "t"},
         {"deallocate/**/s/***/;--", "s"},
+        {"; ;deallocate s;;", "s"},
         // Not one of those: the server sees it as it is.
         {"deallocate all", ""},
         {"deallocate prepare ALL", ""},
