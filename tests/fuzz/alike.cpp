@@ -50,7 +50,7 @@ bool comparable(char type, std::string_view body) {
         case 'C':
             if (body.empty() || (body[0] != 'S' && body[0] != 'P')) return false;
             body.remove_prefix(1);
-            return name(first) && first.size() <= 63;
+            return name(first) && body.empty() && first.size() <= 63;  // else PostgreSQL's to refuse
         case 'E':
             return name(first);
         case 'F':
