@@ -26,6 +26,8 @@ enum class bug : int {
     pooled_mid_row = 13,
     plaintext_kept = 14,
     bounds_by_addition = 15,
+    look_up_in_client_pool = 16,
+    unknown_as_auth_user = 17,
     user_count_kept = 18,
     tls_errors_kept = 19,
     value_not_escaped = 20,

@@ -305,6 +305,11 @@ void client_login::on_secret(const secret_answer &answer, effects &fx) {
     if (answer.what == secret_answer::kind::failed) return refuse(refusal::auth_query_failed, fx);
     found_ = answer.credential;
     credential_ = found_.get();
+    if (credential_ == nullptr && base::seeded(base::bug::unknown_as_auth_user)) {
+        user_ = question_->auth_user;
+        if (const auto it = settings_->credentials.find(user_); it != settings_->credentials.end())
+            credential_ = &it->second;
+    }
     carry_out(fx);
 }
 
