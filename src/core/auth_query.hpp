@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "auth/userlist.hpp"
 #include "config/settings.hpp"
@@ -21,7 +22,12 @@ struct secret_question {
     std::string query;
     std::string user;             ///< who is asked about
     int scram_iterations = 4096;  ///< for the verifier of a secret that is stored as it is
-    auto operator<=>(const secret_question &) const = default;
+    bool operator<(const secret_question &other) const {
+        const auto all = [](const secret_question &it) {
+            return std::tie(it.database, it.auth_user, it.query, it.user, it.scram_iterations);
+        };
+        return all(*this) < all(other);
+    }
 };
 /// The question for a client that auth_file does not know; nothing where none is to be asked.
 std::optional<secret_question> question_for(const config::settings &, const std::string &database,

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -61,7 +62,9 @@ using shared_credential = std::shared_ptr<const auth::credential>;
 struct pool_key {
     std::string database, user;
     bool looks_up = false;
-    auto operator<=>(const pool_key &) const = default;
+    bool operator<(const pool_key &other) const {
+        return std::tie(database, user, looks_up) < std::tie(other.database, other.user, other.looks_up);
+    }
 };
 
 using client_queue = boost::intrusive::list<client_seat, boost::intrusive::constant_time_size<false>>;

@@ -59,7 +59,8 @@ def sleep_without_sync(wire):
 
 
 def pipeline(wire):
-    wire.send(*[query("select pg_sleep(30)") for _ in range(10)])
+    """A cancel of the first would keep its BEGIN from happening, and the INSERT behind it would be committed by itself."""
+    wire.send(query("select pg_sleep(0.5); begin") + query("insert into t values (1)") + query("insert into t values (2)"))
 
 
 def batch_without_sync(wire):
