@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from pooler import USER
-from wire import bind, close, describe, execute, extended, flush, message, parse, query, sync
+from wire import Refused, bind, close, describe, execute, extended, flush, message, parse, query, sync
 
 
 def run(name, values=()):
@@ -249,7 +249,9 @@ def test_a_statement_the_server_has_lost_is_made_again(one):
     wire = one.wire()
     answers(wire, parse("select 'back'", "s"), sync())
     name = wire.value("select name from pg_prepared_statements")
-    assert wire.query('deallocate "%s"' % name).errors[0].sqlstate == "26000"  # ours, and nobody's to take away
+    with pytest.raises(Refused) as no:  # it is ours, and nobody's to take away
+        wire.query('deallocate "%s"' % name)
+    assert no.value.sqlstate == "26000"
     wire.query("do $$ begin execute 'deallocate \"%s\"'; end $$" % name)
     assert answers(wire, run("s"), sync()).rows == [["back"]]
 
