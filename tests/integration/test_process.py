@@ -87,6 +87,8 @@ def test_quiet(make_pooler):
 
 
 def read(pooler, name):
+    """The log's own thread makes its file, a moment after the start."""
+    wait_until(lambda: os.path.exists(os.path.join(pooler.directory, name)), 5, name)
     with open(os.path.join(pooler.directory, name), errors="replace") as file:
         return file.read()
 

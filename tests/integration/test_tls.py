@@ -261,7 +261,7 @@ def test_a_certificate_is_enough_to_log_in(front, certificates, tmp_path_factory
         with open(rules, "w") as file:
             file.write("hostssl app all 127.0.0.1/32 cert\n")
         os.chmod(rules, 0o644)
-        settings = {"client_tls_sslmode": "allow", "auth_type": "hba", "auth_hba_file": rules}
+        settings = {"client_tls_sslmode": "verify-ca", "auth_type": "hba", "auth_hba_file": rules}
     pooler = front(settings)
 
     def shown(name, **more):
