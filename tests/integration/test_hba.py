@@ -249,7 +249,7 @@ def make_hba(stub):
 
     def make(hba, ident="", auth=None, start=True, settings=None, host=None):
         pooler = Pooler({"*": host or "host=127.0.0.1 port=%d" % stub.port},
-                        {"auth_type": "hba", "auth_hba_file": "{directory}/hba.conf", "max_client_conn": 500,
+                        {"server_tls_sslmode": "disable", "auth_type": "hba", "auth_hba_file": "{directory}/hba.conf", "max_client_conn": 500,
                          "auth_ident_file": "{directory}/ident.conf", "server_protocol": "3.0",
                          **(settings or {})}, auth=auth)
         give_to(pooler.directory, {"hba.conf": hba, "ident.conf": ident})
