@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::size_t user_max_bytes = 127;
 constexpr std::size_t database_max_bytes = 63;
-/// Cloud tokens are long; PostgreSQL's own limit for a password message.
-constexpr std::uint32_t password_max_bytes = 65535;
+/// Cloud tokens are long: 65535 bytes, as in auth_file, and the end of the string.
+constexpr std::uint32_t password_max_bytes = 65536;
 constexpr std::uint32_t sasl_message_max_bytes = auth::scram_message_max_bytes + 64;
 
 std::string hex(std::string_view bytes) {

@@ -124,7 +124,7 @@ void client_session::on_refused(refusal why, std::string_view argument, effects 
 
 void client_session::on_server_refused(const login_error &error, effects &fx) {
     fx.to_client.make([&](std::string &out) {
-        wire::append_error_response(out, {"FATAL", error.sqlstate, error.message, "", ""});
+        wire::append_error_response(out, {"FATAL", error.sqlstate, error.message, error.detail, ""});
     });
     fx.why = "server login failed";
     fx.client = client_next::close;

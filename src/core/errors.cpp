@@ -170,6 +170,21 @@ void append_refusal(std::string &out, refusal which, std::string_view argument, 
                                 {it.severity, it.sqlstate, message, detail.empty() ? own_detail : detail, it.hint});
 }
 
+std::string_view wrong_type_detail(auth::secret_form stored, bool empty) {
+    if (empty) return "The server asks for a password, and the pooler has none of this user.";
+    switch (stored) {
+        case auth::secret_form::md5:
+            return "Only the md5 hash of this user's password is stored: it serves servers that ask for md5.";
+        case auth::secret_form::scram:
+            return "Only a SCRAM secret of this user is stored: it serves servers that ask for SCRAM, once a client "
+                   "has "
+                   "logged in by SCRAM or with its password.";
+        case auth::secret_form::plain:
+            break;
+    }
+    return "";
+}
+
 bool is_fatal(refusal which) {
     return row_of(which).severity == fatal;
 }

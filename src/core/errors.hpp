@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "auth/userlist.hpp"
+
 namespace pgsluice::core {
 
 enum class refusal : std::uint8_t {
@@ -87,6 +89,8 @@ struct wording {
 wording words(refusal, std::string_view argument = {});
 /// The ErrorResponse for it; `detail` replaces the table's when given.
 void append_refusal(std::string &out, refusal, std::string_view argument = {}, std::string_view detail = {});
+/// DETAIL of a server login that can not go on: what is stored of the user's secret does not answer the server.
+std::string_view wrong_type_detail(auth::secret_form stored, bool empty);
 /// True when the connection ends with it (severity FATAL).
 bool is_fatal(refusal);
 /// The NOTICE of query_wait_notify.

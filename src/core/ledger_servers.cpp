@@ -229,10 +229,9 @@ void ledger::open_failed(server_seat &seat, const login_error &error, time_point
     pool.error = error;
     if (!pool.settings->load_balance) ++pool.next_host;
     if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
-    // The server's refusal is the answer; a server that is starting up, or can not be reached, may yet come.
     // Nobody should have to wait for auth_query, though: it is not the server that its client asked for.
     const bool looks_up = !pool.joining.empty() && pool.joining.front().looks_up;
-    if (pool.working() || (!looks_up && (!error.from_server || error.starting_up()))) return;
+    if (pool.working() || (!looks_up && !error.final())) return;
     const auto shared = std::make_shared<const login_error>(error);
     while (!pool.joining.empty()) {
         auto &client = pool.joining.front();

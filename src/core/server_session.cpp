@@ -6,6 +6,7 @@
 #include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
 #include "core/client_session.hpp"
+#include "core/errors.hpp"
 #include "core/server_login.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
@@ -188,6 +189,14 @@ void server_session::fail_login(std::string_view message, std::string_view sqlst
     enter(server_state::closing);
 }
 
+/// What is stored does not answer what the server asks.
+void server_session::fail_wrong_type(effects &fx) {
+    const auto &credential = login_->secret.credential;
+    const auto detail = wrong_type_detail(credential.form, credential.text.empty());
+    fail_login("server login failed: wrong password type", "28P01", false, fx);
+    error_.detail = detail;
+}
+
 bool server_session::may_be_the_version() const {
     return login_ && !login_->understood && protocol_ > wire::protocol_3_0;
 }
@@ -271,7 +280,6 @@ void server_session::on_authentication(const wire::frame &message, effects &fx) 
     const auto code = in.u32();
     if (!in.ok() || login_->authenticated) return fail_login("failed to answer authreq", "08P01", false, fx);
     const auto &credential = login_->secret.credential;
-    const auto wrong_type = [&] { fail_login("server login failed: wrong password type", "28P01", false, fx); };
     switch (static_cast<backend::authentication_code>(code)) {
         case backend::authentication_code::ok:
             if (login_->scram && !login_->scram_proved) {
@@ -280,13 +288,13 @@ void server_session::on_authentication(const wire::frame &message, effects &fx) 
             login_->authenticated = true;
             break;
         case backend::authentication_code::cleartext:
-            if (credential.form != auth::secret_form::plain || credential.text.empty()) return wrong_type();
+            if (credential.form != auth::secret_form::plain || credential.text.empty()) return fail_wrong_type(fx);
             fx.to_server.make([&](std::string &out) { frontend::append_password(out, credential.text.reveal()); });
             break;
         case backend::authentication_code::md5: {
             const auto salt = in.bytes(4);
             if (!in.done()) return fail_login("failed to answer authreq", "08P01", false, fx);
-            if (credential.form == auth::secret_form::scram || credential.text.empty()) return wrong_type();
+            if (credential.form == auth::secret_form::scram || credential.text.empty()) return fail_wrong_type(fx);
             const auto stored = credential.form == auth::secret_form::md5
                                     ? std::string(credential.text.reveal())
                                     : auth::md5_secret(credential.text.reveal(), login_->secret.user);
@@ -321,7 +329,7 @@ void server_session::on_sasl(std::uint32_t code, std::string_view data, effects 
             } else if (keys) {
                 login_->scram.emplace(*keys, login_->nonce, bound);
             } else {
-                return fail("server login failed: wrong password type");
+                return fail_wrong_type(fx);
             }
             fx.to_server.make([&](std::string &out) {
                 frontend::append_sasl_initial_response(out, bind ? auth::scram_sha_256_plus : auth::scram_sha_256,

@@ -79,6 +79,9 @@ struct login_error {
     std::string message;
     bool from_server = false;
     bool protocol_refused = false;  ///< perhaps only because of the version that was asked for
+    std::string detail{};           ///< of our own words
+    /// The answer to whoever waits: waiting longer would not change it. Of the rest, the next attempt may be better.
+    bool final() const { return (from_server || sqlstate.starts_with("28")) && !starting_up(); }
     bool starting_up() const { return sqlstate == "57P03"; }
 };
 
@@ -293,6 +296,7 @@ private:
     void on_adapt_failed(effects &);
     void on_errand_error(std::string_view body);
     void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
+    void fail_wrong_type(effects &);
     void lose(std::string_view why, effects &);
     void login_over(effects &);
     void on_negotiated(std::string_view body, effects &);

@@ -79,7 +79,8 @@ void server::login_failed(core::login_error error) {
         out_.finish_sending();
         return watch();
     }
-    log::warning("{} server login failed: {}", name(), error.message);
+    log::warning("{} server login failed: {}{}{}", name(), error.message, error.detail.empty() ? "" : ": ",
+                 error.detail);
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.open_failed(*seat_, error, worker_.now(), orders); });
     log::info("{} closing because: login failed (age={}s)", name(),

@@ -8,6 +8,7 @@ Written apart from src/wire on purpose: it is the second opinion. Source: Postgr
         wire.ready()                                 # messages up to ReadyForQuery
 """
 import base64
+import functools
 import hashlib
 import hmac
 import os
@@ -341,26 +342,32 @@ class Wire:
         self.socket.close()
 
 
-class Scram:
-    """Client side of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding."""
+@functools.lru_cache(4096)
+def pbkdf2(password, salt, iterations):
+    return hashlib.pbkdf2_hmac("sha256", password, salt, iterations)
 
-    def __init__(self, password):
-        self.password = password
+
+class Scram:
+    """Client side of SCRAM-SHA-256 (RFC 5802, RFC 7677). gs2: with "p=tls-server-end-point,,", binding is the hash."""
+
+    def __init__(self, password, gs2="n,,", binding=b""):
+        self.password, self.gs2, self.binding = password, gs2, binding
         self.nonce = base64.b64encode(os.urandom(18)).decode()
 
     def first(self):
         self.bare = "n=,r=" + self.nonce
-        return ("n,," + self.bare).encode()
+        return (self.gs2 + self.bare).encode()
 
     def final(self, server_first):
         server_first = server_first.decode()
         given = dict(part.split("=", 1) for part in server_first.split(","))
         assert given["r"].startswith(self.nonce) and len(given["r"]) > len(self.nonce)
         self.salt = base64.b64decode(given["s"])
-        salted = hashlib.pbkdf2_hmac("sha256", self.password, self.salt, int(given["i"]))
+        salted = pbkdf2(self.password, self.salt, int(given["i"]))
         hashed = lambda key, text: hmac.new(key, text.encode(), "sha256").digest()  # noqa: E731
         client_key = hashed(salted, "Client Key")
-        without_proof = "c=biws,r=" + given["r"]
+        bound = base64.b64encode(self.gs2.encode() + self.binding).decode()
+        without_proof = "c=" + bound + ",r=" + given["r"]
         signed = self.bare + "," + server_first + "," + without_proof
         proof = bytes(a ^ b for a, b in zip(client_key, hashed(hashlib.sha256(client_key).digest(), signed)))
         self.signature = hashed(hashed(salted, "Server Key"), signed)

@@ -459,7 +459,7 @@ TEST(client_auth, messages_that_do_not_belong_there) {
         {auth_type::plain, fe::password(""), refusal::empty_password},
         {auth_type::plain, header('p', 3), refusal::bad_login_message},
         {auth_type::plain, header('p', 0xffffffff), refusal::bad_login_message},
-        {auth_type::plain, header('p', 4 + 65536), refusal::password_too_long},
+        {auth_type::plain, header('p', 4 + 65537), refusal::password_too_long},
         {auth_type::plain, header('p', 0x7fffffff), refusal::password_too_long},
         {auth_type::md5, fe::password(""), refusal::empty_password},
         {auth_type::md5, fe::password("md5"), refusal::password_failed},

@@ -142,6 +142,7 @@ public:
 
 inline const login_error refused_by_server{"3D000", "no such database", true};
 inline const login_error starting_up{"57P03", "starting up", true};
+inline const login_error not_able{"28P01", "server login failed: wrong password type", false, false, "only md5"};
 inline const login_error unreachable{"08006", "connection refused", false};
 
 /// Settings to change and to reload.

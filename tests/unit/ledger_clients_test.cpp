@@ -169,23 +169,26 @@ TEST(ledger_login, a_standby_is_asked_again_before_it_greets) {
     EXPECT_EQ(a.opens().size(), 1U);
 }
 
-TEST(ledger_login, the_servers_refusal_reaches_those_who_wait_and_is_cached) {
-    account a;
-    a.settings->global.server_login_retry = seconds(15);
-    a.open_book();
-    for (int i = 0; i < 2; ++i) a.join(a.connect());
-    a.fail(a.opens().at(0), refused_by_server);
-    const auto refused = a.take(order::kind::refuse_by_server);
-    ASSERT_EQ(refused.size(), 2U);
-    EXPECT_EQ(refused[0].error->sqlstate, "3D000");
-    a.pass(seconds(15) - base::microseconds(1));
-    const auto early = a.join(a.connect());
-    EXPECT_EQ(early.why, refusal::server_login_failing);
-    EXPECT_EQ(early.argument, "no such database");
-    EXPECT_TRUE(a.opens().empty());
-    a.pass(base::microseconds(1));
-    EXPECT_EQ(a.join(a.connect()).why, refusal::none);
-    EXPECT_EQ(a.opens().size(), 1U);
+TEST(ledger_login, what_will_not_change_reaches_those_who_wait_and_is_cached) {
+    for (const auto &error : {refused_by_server, not_able}) {
+        account a;
+        a.settings->global.server_login_retry = seconds(15);
+        a.open_book();
+        for (int i = 0; i < 2; ++i) a.join(a.connect());
+        a.fail(a.opens().at(0), error);
+        const auto refused = a.take(order::kind::refuse_by_server);
+        ASSERT_EQ(refused.size(), 2U);
+        EXPECT_EQ(refused[0].error->sqlstate, error.sqlstate);
+        EXPECT_EQ(refused[0].error->detail, error.detail);
+        a.pass(seconds(15) - base::microseconds(1));
+        const auto early = a.join(a.connect());
+        EXPECT_EQ(early.why, refusal::server_login_failing);
+        EXPECT_EQ(early.argument, error.message);
+        EXPECT_TRUE(a.opens().empty());
+        a.pass(base::microseconds(1));
+        EXPECT_EQ(a.join(a.connect()).why, refusal::none);
+        EXPECT_EQ(a.opens().size(), 1U);
+    }
 }
 
 TEST(ledger_login, who_may_yet_come_is_waited_for) {

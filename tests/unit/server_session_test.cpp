@@ -294,6 +294,24 @@ TEST(server_login, failures) {
     }
 }
 
+TEST(server_login, what_is_stored_does_not_serve_and_the_detail_says_so) {
+    const struct {
+        std::string stored, bytes, detail;
+    } table[] = {
+        {"", be::auth(3), "has none"},
+        {auth::md5_secret("x", "app"), be::auth(10, "SCRAM-SHA-256\0\0"s), "Only the md5 hash"},
+        {"SCRAM-SHA-256$4096:AAAA$" + std::string(43, 'A') + "=:" + std::string(43, 'A') + "=", be::auth(5, "salt"),
+         "Only a SCRAM secret"},
+    };
+    for (const auto &line : table) {
+        lone it(with(line.stored));
+        it.hear(line.bytes);
+        EXPECT_EQ(it.it->error().message, "server login failed: wrong password type");
+        EXPECT_NE(it.it->error().detail.find(line.detail), std::string::npos) << it.it->error().detail;
+        EXPECT_TRUE(it.it->error().final());
+    }
+}
+
 TEST(server_login, a_server_that_speaks_first) {
     world around;
     around.build();
