@@ -24,7 +24,7 @@ using namespace pgsluice;
 
 constexpr const char *usage_text =
     "Usage: %s [OPTION]... CONFIG_FILE\n\n"
-    "  -d, --daemon         run in the background (needs pidfile and logfile)\n"
+    "  -d, --daemon         run in the background (needs pidfile, and logfile or syslog)\n"
     "  -q, --quiet          write nothing to stderr\n"
     "  -R, --reboot         online restart: refused, use so_reuseport instead\n"
     "  -u, --user=USERNAME  run as this user\n"
@@ -99,7 +99,8 @@ int start(const net::command_line &line) {
     if (geteuid() == 0 && global.user.empty())
         return refuse("pgsluice should not run as root: set user= in the configuration, or use -u");
     if (line.daemon && global.pidfile.empty()) return refuse("pgsluice: -d needs pidfile= in the configuration");
-    if (line.daemon && global.logfile.empty()) return refuse("pgsluice: -d needs logfile= in the configuration");
+    if (line.daemon && global.logfile.empty() && !global.syslog)
+        return refuse("pgsluice: -d needs logfile= or syslog = 1 in the configuration");
 
     net::process pooler(line, salt_key, own);
     if (auto problem = net::become_user(global.user); !problem.empty()) return refuse("pgsluice: " + problem);
@@ -108,7 +109,7 @@ int start(const net::command_line &line) {
     if (line.daemon) net::go_to_background();
     if (auto problem = net::write_pidfile(global.pidfile); !problem.empty()) return refuse("pgsluice: " + problem);
     net::raise_descriptor_limit();
-    net::log::start({global.logfile, !line.quiet && !line.daemon, global.verbose});
+    net::log::start(net::log_options(line, global));
     for (const auto &warning : loaded->warnings) net::log::warning("{}", config::to_string(warning));
     const int status = pooler.run();
     net::log::stop();

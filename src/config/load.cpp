@@ -58,6 +58,7 @@ public:
             if (auto failed = take_entry(entry)) return failed;
         if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
         warn_of_open_doors();
+        if (auto failed = check_words()) return failed;
         if (auto failed = check_tls()) return failed;
         if (auto failed = read_rules()) return failed;
         return read_auth_file();
@@ -230,6 +231,16 @@ private:
         const auto &rules = out_.hba->all();
         return std::any_of(rules.begin(), rules.end(),
                            [](const auth::hba_rule &it) { return it.method == auth::hba_method::scram; });
+    }
+
+    fault check_words() const {
+        const auto &given = out_.global.syslog_facility;
+        static constexpr std::array facilities{"auth",   "authpriv", "daemon", "user",   "local0", "local1",
+                                               "local2", "local3",   "local4", "local5", "local6", "local7"};
+        if (std::find(facilities.begin(), facilities.end(), given) == facilities.end())
+            return at_setting("syslog_facility", "syslog_facility = " + given +
+                                                     ": must be auth, authpriv, daemon, user or local0 to local7");
+        return std::nullopt;
     }
 
     /// What the modes need besides. Whether the files are any good is for net to find out.

@@ -67,6 +67,7 @@ pool_settings resolve_pool(const settings &all, const database &entry, std::stri
     pool.server_reset_query = global.server_reset_query;
     pool.server_reset_query_always = global.server_reset_query_always;
     pool.client_disconnect_action = global.client_disconnect_action;
+    pool.error_sqlstate = global.error_sqlstate;
     pool.server_protocol = global.server_protocol;
     pool.server_tls = global.server_tls();
     pool.server_idle_timeout = global.server_idle_timeout;

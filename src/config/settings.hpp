@@ -32,10 +32,14 @@ enum class disconnect_action : std::uint8_t { cancel, close };
 /// The version of PostgreSQL's protocol that servers are asked for.
 enum class protocol_version : std::uint8_t { v3_0, v3_2 };
 
+/// The SQLSTATE of what pgsluice itself ends a connection with: PostgreSQL's for the reason, or always 08P01.
+enum class error_codes : std::uint8_t { standard, pgbouncer };
+
 const char *to_string(pool_mode);
 const char *to_string(auth_type);
 const char *to_string(disconnect_action);
 const char *to_string(protocol_version);
+const char *to_string(error_codes);
 
 /// [pgbouncer] / [pgsluice]. Counts: 0 = no limit unless said otherwise. Times: 0 = off unless said otherwise.
 struct global_settings {
@@ -88,10 +92,19 @@ struct global_settings {
     bool log_connections = true;
     bool log_disconnections = true;
     bool log_pooler_errors = true;
+    bool syslog = false;
+    std::string syslog_ident = "pgsluice";
+    std::string syslog_facility = "daemon";
+
+    // Accepted for the sake of PgBouncer's files; nothing here has use for them.
+    std::string job_name = "pgsluice";
+    int pkt_buf = 4096;
+    int sbuf_loopcnt = 5;
 
     // Servers.
     std::string server_reset_query = "DISCARD ALL";
     bool server_reset_query_always = false;
+    bool server_fast_close = false;
     base::duration server_check_delay = base::seconds(30);
     std::string server_check_query = "<empty>";            ///< "" = no check; "<empty>" = an empty query
     base::duration server_lifetime = base::seconds(3600);  ///< 0 = use once, then close
@@ -110,6 +123,10 @@ struct global_settings {
     base::duration transaction_timeout{0};
     base::duration query_wait_notify = base::seconds(5);
     disconnect_action client_disconnect_action = disconnect_action::cancel;
+    error_codes error_sqlstate = error_codes::standard;
+    bool disable_pqexec = false;  ///< simple queries are refused
+    bool application_name_add_host = false;
+    std::string login_notify_message;  ///< "" = none
 
     // TLS; tls_settings.hpp says what each is.
     sslmode client_tls_sslmode = sslmode::disable;
@@ -210,6 +227,7 @@ struct pool_settings {
     std::string server_reset_query;  ///< "" = none
     bool server_reset_query_always = false;
     disconnect_action client_disconnect_action = disconnect_action::cancel;
+    error_codes error_sqlstate = error_codes::standard;
     protocol_version server_protocol = protocol_version::v3_2;
     tls_settings server_tls;
 

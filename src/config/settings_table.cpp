@@ -38,6 +38,7 @@ struct reader {
     std::optional<std::string> operator()(disconnect_action &to) const {
         return store(parse_disconnect_action(text), to);
     }
+    std::optional<std::string> operator()(error_codes &to) const { return store(parse_error_codes(text), to); }
     std::optional<std::string> operator()(protocol_version &to) const {
         return store(parse_protocol_version(text), to);
     }
@@ -64,6 +65,7 @@ struct writer {
     std::string operator()(pool_mode value) const { return to_string(value); }
     std::string operator()(auth_type value) const { return to_string(value); }
     std::string operator()(disconnect_action value) const { return to_string(value); }
+    std::string operator()(error_codes value) const { return to_string(value); }
     std::string operator()(protocol_version value) const { return to_string(value); }
     std::string operator()(sslmode value) const { return to_string(value); }
     std::string operator()(tls_negotiation value) const { return to_string(value); }
@@ -87,6 +89,7 @@ struct type_namer {
     std::string operator()(pool_mode global_settings::*) const { return "session, transaction, statement"; }
     std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256, hba"; }
     std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
+    std::string operator()(error_codes global_settings::*) const { return "standard, pgbouncer"; }
     std::string operator()(protocol_version global_settings::*) const { return "3.0, 3.2"; }
     std::string operator()(sslmode global_settings::*) const {
         return "disable, allow, prefer, require, verify-ca, verify-full";

@@ -16,12 +16,13 @@
 namespace pgsluice::config {
 
 /// Where a value lives; its type says how the text is read.
-using setting_member = std::variant<bool global_settings::*, int global_settings::*, std::uint32_t global_settings::*,
-                                    base::duration global_settings::*, std::string global_settings::*,
-                                    std::vector<std::string> global_settings::*, pool_mode global_settings::*,
-                                    auth_type global_settings::*, disconnect_action global_settings::*,
-                                    protocol_version global_settings::*, sslmode global_settings::*,
-                                    tls_negotiation global_settings::*, tls_protocols global_settings::*>;
+using setting_member =
+    std::variant<bool global_settings::*, int global_settings::*, std::uint32_t global_settings::*,
+                 base::duration global_settings::*, std::string global_settings::*,
+                 std::vector<std::string> global_settings::*, pool_mode global_settings::*,
+                 auth_type global_settings::*, disconnect_action global_settings::*,
+                 protocol_version global_settings::*, error_codes global_settings::*, sslmode global_settings::*,
+                 tls_negotiation global_settings::*, tls_protocols global_settings::*>;
 
 enum class setting_group : std::uint8_t { process, pools, authentication, logging, servers, clients, tls, network };
 const char *to_string(setting_group);  ///< a heading for the reference

@@ -21,6 +21,7 @@ constexpr std::array protocol_versions{protocol_version::v3_0, protocol_version:
 constexpr std::array sslmodes{sslmode::disable, sslmode::allow,     sslmode::prefer,
                               sslmode::require, sslmode::verify_ca, sslmode::verify_full};
 constexpr std::array tls_negotiations{tls_negotiation::postgres, tls_negotiation::direct};
+constexpr std::array error_code_choices{error_codes::standard, error_codes::pgbouncer};
 constexpr std::array disconnect_actions{disconnect_action::cancel, disconnect_action::close};
 
 template <class Enum, std::size_t n>
@@ -66,6 +67,10 @@ const char *to_string(auth_type type) {
             return "hba";
     }
     return "?";
+}
+
+const char *to_string(error_codes codes) {
+    return codes == error_codes::standard ? "standard" : "pgbouncer";
 }
 
 const char *to_string(disconnect_action action) {
@@ -162,6 +167,9 @@ parsed<pool_mode> parse_pool_mode(std::string_view text) {
 }
 parsed<auth_type> parse_auth_type(std::string_view text) {
     return parse_enum(auth_types, text);
+}
+parsed<error_codes> parse_error_codes(std::string_view text) {
+    return parse_enum(error_code_choices, text);
 }
 parsed<disconnect_action> parse_disconnect_action(std::string_view text) {
     return parse_enum(disconnect_actions, text);

@@ -28,6 +28,7 @@ parsed<base::duration> parse_seconds(std::string_view text);
 parsed<pool_mode> parse_pool_mode(std::string_view text);
 parsed<auth_type> parse_auth_type(std::string_view text);
 parsed<disconnect_action> parse_disconnect_action(std::string_view text);
+parsed<error_codes> parse_error_codes(std::string_view text);
 parsed<protocol_version> parse_protocol_version(std::string_view text);
 parsed<sslmode> parse_sslmode(std::string_view text);
 parsed<tls_negotiation> parse_tls_negotiation(std::string_view text);

@@ -102,7 +102,8 @@ std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(st
 void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
     stage_ = stage::done;
     guessed_ = why == refusal::password_failed || why == refusal::sasl_failed;
-    fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
+    fx.to_client.make(
+        [&](std::string &out) { append_refusal(out, why, argument, env_.settings->global.error_sqlstate); });
     fx.why = words(why, argument).message;
     if (!decided_.place.empty()) fx.why += " (" + decided_.place + ")";
     fx.client = client_next::close;
@@ -247,6 +248,7 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
             for (const auto &[name, value] : *inside) take_parameter(name, value, ignored);
     }
     for (const auto &[name, value] : explicit_ones) take_parameter(name, value, false);
+    if (settings_->global.application_name_add_host) add_host_to_name();
     if (kind != replication::none) {
         replicates_ =
             std::make_shared<const replication_start>(replication_start{kind, std::exchange(parameters_, {})});
@@ -264,6 +266,13 @@ void client_login::take_parameter(std::string_view name, std::string_view value,
     const bool kept = is_always_kept(name) || is_among(global.track_extra_parameters, name);
     if (!kept && (ignored || is_among(global.ignore_startup_parameters, name))) return;
     parameters_.emplace_back(name, value);
+}
+
+void client_login::add_host_to_name() {
+    auto it = std::find_if(parameters_.begin(), parameters_.end(),
+                           [](const auto &own) { return base::equal_nocase(own.first, "application_name"); });
+    if (it == parameters_.end()) it = parameters_.insert(it, {"application_name", "app"});
+    it->second += " - " + facts_.place;
 }
 
 // ---- authentication ----

@@ -123,6 +123,7 @@ private:
         return channel_.may_encrypt && env_.settings->global.client_tls_sslmode != config::sslmode::disable;
     }
     void read_startup(const wire::startup_packet &, effects &);
+    void add_host_to_name();
     void take_parameter(std::string_view name, std::string_view value, bool ignored);
     void on_password(std::string_view body, effects &);
     void on_sasl_first(std::string_view body, effects &);

@@ -187,6 +187,10 @@ client_session::verdict client_session::instead(const wire::frame &message, std:
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
                                                    effects &fx) {
+    if (what == request::query && env_.settings->global.disable_pqexec) {
+        close_with(refusal::pqexec_disallowed, fx);
+        return verdict::stop;
+    }
     // Nothing of it can be judged before a server is here, but for a Close, and whether it fits.
     if (server_ == nullptr && message.whole() && what != request::close) return want_server(now, fx);
     if (session_mode()) return may_send(now, fx) ? forwarded(what, now) : verdict::stop;

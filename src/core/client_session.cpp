@@ -101,6 +101,8 @@ void client_session::on_welcome(const welcome &greeting, const cancel_key &key, 
         for (const auto it : *parameters_)
             if (it.reported) backend::append_parameter_status(out, it.name, it.value);
         backend::append_backend_key_data(out, key.pid, key.text());
+        const auto &message = env_.settings->global.login_notify_message;
+        if (!message.empty()) append_login_notice(out, message);
         backend::append_ready_for_query(out, backend::status_idle);
     });
     login_.reset();
@@ -111,7 +113,8 @@ void client_session::on_welcome(const welcome &greeting, const cancel_key &key, 
 void client_session::close_with(refusal why, effects &fx, std::string_view argument) {
     // In the middle of a server's message a text of ours would be read as part of it; after its FATAL nobody reads on.
     if (server_ == nullptr || !(server_->relaying_message() || server_->said_farewell())) {
-        fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
+        fx.to_client.make(
+            [&](std::string &out) { append_refusal(out, why, argument, env_.settings->global.error_sqlstate); });
     }
     if (fx.why.empty()) fx.why = words(why, argument).message;
     fx.client = client_next::close;

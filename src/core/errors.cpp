@@ -111,6 +111,9 @@ constexpr std::array table{
     row{refusal::invalid_server_parameter, fatal, "22023", "invalid server parameter",
         "The server refused a parameter that this client set.", "Check the parameters in the connection string."},
     row{refusal::protocol_violation, fatal, "08P01", "unknown pkt", "%s", ""},
+    row{refusal::pqexec_disallowed, fatal, "0A000", "PQexec disallowed",
+        "disable_pqexec is on: a simple query may hold several statements, which is what SQL injection likes.",
+        "Use a driver's extended query protocol (bind parameters)."},
     row{refusal::message_too_long, fatal, "54000", "packet too long (max_packet_size)", "", "Raise max_packet_size."},
     row{refusal::head_too_long, fatal, "54000", "statement or portal name too long", "A name may have at most 32 KiB.",
         ""},
@@ -157,17 +160,20 @@ const row &row_of(refusal which) {
 
 }  // namespace
 
-wording words(refusal which, std::string_view argument) {
+wording words(refusal which, std::string_view argument, error_codes codes) {
     const row &it = row_of(which);
-    return {it.severity, it.sqlstate, put_in(it.message, argument), put_in(it.detail, argument), it.hint};
+    const bool as_pgbouncer = codes == error_codes::pgbouncer && it.severity == fatal;
+    return {it.severity, as_pgbouncer ? "08P01" : it.sqlstate, put_in(it.message, argument),
+            put_in(it.detail, argument), it.hint};
 }
 
-void append_refusal(std::string &out, refusal which, std::string_view argument, std::string_view detail) {
-    const row &it = row_of(which);
-    const std::string message = put_in(it.message, argument);
-    const std::string own_detail = put_in(it.detail, argument);
-    wire::append_error_response(out,
-                                {it.severity, it.sqlstate, message, detail.empty() ? own_detail : detail, it.hint});
+void append_refusal(std::string &out, refusal which, std::string_view argument, error_codes codes) {
+    const auto it = words(which, argument, codes);
+    wire::append_error_response(out, {it.severity, it.sqlstate, it.message, it.detail, it.hint});
+}
+
+void append_refusal(std::string &out, refusal which, std::string_view argument) {
+    append_refusal(out, which, argument, error_codes::standard);
 }
 
 std::string_view wrong_type_detail(auth::secret_form stored, bool empty) {
@@ -193,6 +199,10 @@ void append_queued_notice(std::string &out) {
     wire::append_notice_response(
         out, {"NOTICE", "00000", "No server connection available in postgres backend, client being queued",
               "All servers of the pool are busy (query_wait_notify).", ""});
+}
+
+void append_login_notice(std::string &out, std::string_view message) {
+    wire::append_notice_response(out, {"NOTICE", "00000", message, "", ""});
 }
 
 }  // namespace pgsluice::core

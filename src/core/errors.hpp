@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "auth/userlist.hpp"
+#include "config/settings.hpp"
 
 namespace pgsluice::core {
 
@@ -64,6 +65,7 @@ enum class refusal : std::uint8_t {
     server_gone,
     invalid_server_parameter,
     protocol_violation,  ///< argument: what was wrong
+    pqexec_disallowed,
     message_too_long,
     head_too_long,
     prepared_unsupported,
@@ -86,14 +88,20 @@ struct wording {
     std::string_view hint;
 };
 
-wording words(refusal, std::string_view argument = {});
-/// The ErrorResponse for it; `detail` replaces the table's when given.
-void append_refusal(std::string &out, refusal, std::string_view argument = {}, std::string_view detail = {});
+using config::error_codes;
+
+wording words(refusal, std::string_view argument = {}, error_codes = error_codes::standard);
+/// The ErrorResponse for it.
+void append_refusal(std::string &out, refusal, std::string_view argument, error_codes);
+/// The same with PostgreSQL's SQLSTATE, for what does not end the connection.
+void append_refusal(std::string &out, refusal, std::string_view argument = {});
 /// DETAIL of a server login that can not go on: what is stored of the user's secret does not answer the server.
 std::string_view wrong_type_detail(auth::secret_form stored, bool empty);
 /// True when the connection ends with it (severity FATAL).
 bool is_fatal(refusal);
 /// The NOTICE of query_wait_notify.
 void append_queued_notice(std::string &out);
+/// The NOTICE of login_notify_message.
+void append_login_notice(std::string &out, std::string_view message);
 
 }  // namespace pgsluice::core

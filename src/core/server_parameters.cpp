@@ -140,7 +140,7 @@ void server_session::on_errand_error(std::string_view body) {
         const auto message = fields->message.empty() ? "the server gave no reason" : fields->message;
         wire::append_error_response(refusal_, {"FATAL", error_.sqlstate, message, fields->detail, fields->hint});
     } else {
-        append_refusal(refusal_, refusal::invalid_server_parameter);
+        append_refusal(refusal_, refusal::invalid_server_parameter, {}, settings_->error_sqlstate);
     }
 }
 

@@ -519,7 +519,9 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
         return false;
     }
     if (settings_->pool_mode == config::pool_mode::statement && status != backend::status_idle && client_ != nullptr) {
-        fx.to_client.make([](std::string &out) { append_refusal(out, refusal::statement_mode_transaction); });
+        fx.to_client.make([&](std::string &out) {
+            append_refusal(out, refusal::statement_mode_transaction, {}, settings_->error_sqlstate);
+        });
         fx.client = client_next::close;
         lose("transaction blocks not allowed in statement pooling mode", fx);
         return false;

@@ -1,15 +1,17 @@
-// The log thread, its line format, and the sink that can be reopened.
+// The log thread, its line format, and the places that lines go to.
 #include "net/log.hpp"
 
 #include <fcntl.h>
 #include <spdlog/async.h>
 #include <spdlog/async_logger.h>
-#include <spdlog/formatter.h>
 #include <spdlog/sinks/base_sink.h>
-#include <sys/uio.h>
+#include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <ctime>
+#include <map>
 
 namespace pgsluice::net::log {
 
@@ -34,96 +36,145 @@ std::string_view level_name(spdlog::level::level_enum level) {
     }
 }
 
-/// YYYY-MM-DD HH:MM:SS.mmm TZ [pid] LEVEL message (PgBouncer's log format).
-class line_formatter : public spdlog::formatter {
-public:
-    void format(const spdlog::details::log_msg &message, spdlog::memory_buf_t &out) override {
-        const auto seconds = std::chrono::time_point_cast<std::chrono::seconds>(message.time);
-        const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(message.time - seconds).count();
-        const std::time_t when = std::chrono::system_clock::to_time_t(seconds);
-        std::tm local{};
-        localtime_r(&when, &local);
-        char date[32], zone[16];
-        std::strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
-        std::strftime(zone, sizeof zone, "%Z", &local);
-        fmt::format_to(std::back_inserter(out), "{}.{:03} {} [{}] {} ", date, millis, zone, getpid(),
-                       level_name(message.level));
-        // Names and texts of strangers are in it: nothing of them may end the line or reach a terminal.
-        for (const char c : message.payload) {
-            const auto byte = static_cast<unsigned char>(c);
-            if (byte < 0x20 || byte == 0x7f) {
-                fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
-            } else {
-                out.push_back(c);
-            }
-        }
-        out.push_back('\n');
+int syslog_priority(spdlog::level::level_enum level) {
+    switch (level) {
+        case spdlog::level::critical:
+            return LOG_CRIT;
+        case spdlog::level::err:
+            return LOG_ERR;
+        case spdlog::level::warn:
+            return LOG_WARNING;
+        case spdlog::level::debug:
+        case spdlog::level::trace:
+            return LOG_DEBUG;
+        default:
+            return LOG_INFO;
     }
-    std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<line_formatter>(); }
-};
+}
 
-/// Appends whole lines to one descriptor. A line that can not be written is lost, and nothing else happens.
-class descriptor_sink : public spdlog::sinks::base_sink<std::mutex> {
+const std::map<std::string_view, int> facilities{
+    {"auth", LOG_AUTH},     {"authpriv", LOG_AUTHPRIV}, {"daemon", LOG_DAEMON}, {"user", LOG_USER},
+    {"local0", LOG_LOCAL0}, {"local1", LOG_LOCAL1},     {"local2", LOG_LOCAL2}, {"local3", LOG_LOCAL3},
+    {"local4", LOG_LOCAL4}, {"local5", LOG_LOCAL5},     {"local6", LOG_LOCAL6}, {"local7", LOG_LOCAL7}};
+
+/// Names and texts of strangers are in it: nothing of them may end the line or reach a terminal.
+std::string harmless(std::string_view text) {
+    std::string out;
+    out.reserve(text.size());
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x20 || byte == 0x7f)
+            fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
+        else
+            out.push_back(c);
+    }
+    return out;
+}
+
+/// YYYY-MM-DD HH:MM:SS.mmm TZ [pid] LEVEL message (PgBouncer's log format).
+std::string dated(const spdlog::details::log_msg &message, std::string_view text) {
+    const auto seconds = std::chrono::time_point_cast<std::chrono::seconds>(message.time);
+    const auto millis = std::chrono::duration_cast<std::chrono::milliseconds>(message.time - seconds).count();
+    const std::time_t when = std::chrono::system_clock::to_time_t(seconds);
+    std::tm local{};
+    localtime_r(&when, &local);
+    char date[32], zone[16];
+    std::strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &local);
+    std::strftime(zone, sizeof zone, "%Z", &local);
+    return fmt::format("{}.{:03} {} [{}] {} {}\n", date, millis, zone, getpid(), level_name(message.level), text);
+}
+
+/// systemd says by JOURNAL_STREAM=device:inode which descriptor leads to its journal (systemd.exec(5)).
+bool stderr_is_journal() {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment
+    const char *const stream = std::getenv("JOURNAL_STREAM");
+    struct stat own {};
+    return stream != nullptr && ::fstat(STDERR_FILENO, &own) == 0 &&
+           fmt::format("{}:{}", own.st_dev, own.st_ino) == stream;
+}
+
+/// All places that lines go to. A line that can not be written is lost, and nothing else happens.
+class places : public spdlog::sinks::base_sink<std::mutex> {
 public:
-    explicit descriptor_sink(std::string path) : path_(std::move(path)) { open_file(); }
-    ~descriptor_sink() override { close_file(); }
+    explicit places(options wanted) { use_locked(std::move(wanted)); }
+    ~places() override { close_file(); }
 
+    void use(options wanted) {
+        const std::lock_guard lock(mutex_);
+        use_locked(std::move(wanted));
+    }
     void reopen() {
         const std::lock_guard lock(mutex_);
-        close_file();
         open_file();
     }
 
 private:
+    void use_locked(options wanted) {
+        wanted_ = std::move(wanted);
+        journal_ = stderr_is_journal();
+        open_file();
+        ::closelog();
+        if (!wanted_.to_syslog) return;
+        const auto facility = facilities.find(wanted_.syslog_facility);
+        // syslog(3) keeps the pointer.
+        ::openlog(wanted_.syslog_ident.c_str(), LOG_PID | LOG_NDELAY,
+                  facility == facilities.end() ? LOG_DAEMON : facility->second);
+    }
     void open_file() {
-        fd_ = path_.empty() ? STDERR_FILENO : ::open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        close_file();
+        if (!wanted_.file.empty()) fd_ = ::open(wanted_.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
     }
     void close_file() {
-        if (!path_.empty() && fd_ >= 0) ::close(fd_);
+        if (fd_ >= 0) ::close(fd_);
         fd_ = -1;
     }
-    void sink_it_(const spdlog::details::log_msg &message) override {
-        spdlog::memory_buf_t line;
-        formatter_->format(message, line);
-        for (std::size_t done = 0; done < line.size();) {
-            const auto written = ::write(fd_, line.data() + done, line.size() - done);
+    static void write_line(int fd, std::string_view line) {
+        while (!line.empty()) {
+            const auto written = ::write(fd, line.data(), line.size());
             if (written <= 0 && errno != EINTR) return;
-            if (written > 0) done += static_cast<std::size_t>(written);
+            if (written > 0) line.remove_prefix(static_cast<std::size_t>(written));
         }
+    }
+    void sink_it_(const spdlog::details::log_msg &message) override {
+        const auto text = harmless({message.payload.data(), message.payload.size()});
+        const auto line = dated(message, text);
+        const int priority = syslog_priority(message.level);
+        if (wanted_.to_stderr) write_line(STDERR_FILENO, journal_ ? fmt::format("<{}>{}\n", priority, text) : line);
+        if (fd_ >= 0) write_line(fd_, line);
+        if (wanted_.to_syslog) ::syslog(priority, "%s", text.c_str());
     }
     void flush_() override {}
 
-    std::string path_;
+    options wanted_;
+    bool journal_ = false;
     int fd_ = -1;
 };
 
 std::shared_ptr<spdlog::details::thread_pool> pool;
 std::shared_ptr<spdlog::async_logger> logger;
-std::vector<std::shared_ptr<descriptor_sink>> files;
-
-}  // namespace
-
-void start(const options &wanted) {
-    std::vector<spdlog::sink_ptr> sinks;
-    files.clear();
-    if (wanted.to_stderr) files.push_back(std::make_shared<descriptor_sink>(""));
-    if (!wanted.file.empty()) files.push_back(std::make_shared<descriptor_sink>(wanted.file));
-    for (const auto &file : files) {
-        file->set_formatter(std::make_unique<line_formatter>());
-        sinks.push_back(file);
-    }
-    pool = std::make_shared<spdlog::details::thread_pool>(queue_lines, 1);
-    logger = std::make_shared<spdlog::async_logger>("pgsluice", sinks.begin(), sinks.end(), pool,
-                                                    spdlog::async_overflow_policy::overrun_oldest);
-    set_verbose(wanted.verbose);
-}
+std::shared_ptr<places> all_places;
 
 void set_verbose(int level) {
     get().set_level(level <= 0 ? spdlog::level::info : level == 1 ? spdlog::level::debug : spdlog::level::trace);
 }
 
+}  // namespace
+
+void start(const options &wanted) {
+    all_places = std::make_shared<places>(wanted);
+    pool = std::make_shared<spdlog::details::thread_pool>(queue_lines, 1);
+    logger = std::make_shared<spdlog::async_logger>("pgsluice", all_places, pool,
+                                                    spdlog::async_overflow_policy::overrun_oldest);
+    set_verbose(wanted.verbose);
+}
+
+void use(const options &wanted) {
+    all_places->use(wanted);
+    set_verbose(wanted.verbose);
+}
+
 void reopen() {
-    for (const auto &file : files) file->reopen();
+    if (all_places) all_places->reopen();
     if (const auto lost = pool ? pool->overrun_counter() : 0; lost > 0) warning("{} log lines were dropped", lost);
 }
 

@@ -1,6 +1,7 @@
 // The log: spdlog behind one queue and one thread, so that no worker ever waits for a disk or a pipe. When the queue is
-// full the oldest lines are dropped and counted. Line format and level names are PgBouncer's.
-// Any thread may log. start(), reopen() and stop() belong to the control thread.
+// full the oldest lines are dropped and counted. Line format and level names are PgBouncer's; what goes to syslog, or
+// by stderr to systemd's journal (sd-daemon(3)), which have dates of their own, is the message alone with its priority.
+// Any thread may log. start(), use(), reopen() and stop() belong to the control thread.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -13,11 +14,15 @@ namespace pgsluice::net::log {
 struct options {
     std::string file;  ///< "" = none
     bool to_stderr = true;
+    bool to_syslog = false;
+    std::string syslog_ident = "pgsluice";
+    std::string syslog_facility = "daemon";
     int verbose = 0;  ///< 0: LOG and above; 1: DEBUG; 2 and 3: NOISE
 };
 
 void start(const options &);
-void set_verbose(int level);
+/// Other places to log to from now on; the file is opened anew.
+void use(const options &);
 /// Closes and opens the file again (SIGHUP, log rotation).
 void reopen();
 /// Writes what is queued and ends the thread.

@@ -64,6 +64,7 @@ std::string peer_text(int fd, bool tcp) {
 core::client_facts facts_of(int fd, bool tcp) {
     core::client_facts facts;
     facts.tcp = tcp;
+    facts.place = peer_text(fd, tcp);
     if (tcp) {
         sockaddr_storage address{};
         socklen_t length = sizeof address;

@@ -40,6 +40,15 @@ boost::system::result<std::string, std::string> list_folder(const std::string &p
 
 }  // namespace
 
+log::options log_options(const command_line &line, const config::global_settings &global) {
+    return {.file = global.logfile,
+            .to_stderr = !line.quiet && !line.daemon,
+            .to_syslog = global.syslog,
+            .syslog_ident = global.syslog_ident,
+            .syslog_facility = global.syslog_facility,
+            .verbose = std::max(line.verbose, global.verbose)};
+}
+
 boost::system::result<std::string, std::string> read_file(const std::string &path) {
     if (path.ends_with('/')) return list_folder(path);
     errno = 0;
@@ -178,7 +187,7 @@ void process::reload() {
     }
     use(std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh->value)),
         std::move(*tls));
-    log::set_verbose(std::max(line_.verbose, settings_->global.verbose));
+    log::use(log_options(line_, settings_->global));
     shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) {
         ledger.apply(settings_, std::chrono::steady_clock::now(), orders);
     });

@@ -10,6 +10,7 @@
 #include "config/load.hpp"
 #include "net/file_watch.hpp"
 #include "net/listener.hpp"
+#include "net/log.hpp"
 #include "net/secret_lookup.hpp"
 #include "net/worker.hpp"
 
@@ -23,6 +24,9 @@ struct command_line {
     int verbose = 0;
     std::string user;  ///< -u
 };
+
+/// Where to log, and how much.
+log::options log_options(const command_line &, const config::global_settings &);
 
 /// Reads a file whole, or the names in a folder whose path ends in '/'; for config::load().
 boost::system::result<std::string, std::string> read_file(const std::string &path);

@@ -90,6 +90,7 @@ class Pooler:
         self.arguments = list(arguments)
         self.process = None
         self.limit_files = None  # of open ones, at most
+        self.within = []  # a command that execs what comes after it
         self.expect_exit = False  # close() accepts that it has ended already, with status 0
         self.clients = []
         self.write()
@@ -140,7 +141,7 @@ class Pooler:
             command = [program()] + (self.arguments + [self.ini] if arguments is None else arguments)
             if self.limit_files:
                 command = ["prlimit", "--nofile=%d" % self.limit_files] + command
-            self.process = subprocess.Popen(unprivileged() + command, cwd=self.directory, stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen(self.within + unprivileged() + command, cwd=self.directory, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True)
         return self
 

@@ -74,10 +74,10 @@ TEST(config_load, refused_settings) {
         {"service_name = x", "unknown setting \"service_name\" in [pgbouncer]"},
         {"auth_dbname = pgbouncer", "auth_dbname = pgbouncer: the name is reserved for the admin console"},
         {"auth_ldap_options = x", "auth_ldap_options = x" + lacks},
-        {"disable_pqexec = 1", "disable_pqexec = 1" + lacks},
         {"client_tls_sslmode = on",
          "client_tls_sslmode = on: must be disable, allow, prefer, require, verify-ca or verify-full"},
         {"client_tls_sslmode = allow", "client_tls_sslmode = allow needs client_tls_key_file and client_tls_cert_file"},
+        {"syslog_facility = mail", "syslog_facility = mail: must be auth, authpriv, daemon, user or local0 to local7"},
         {"client_tls_dheparams = 1024", "client_tls_dheparams = 1024: must be auto, none or legacy"},
         {"client_tls_protocols = sslv3",
          "client_tls_protocols = sslv3: must list tlsv1.0, tlsv1.1, tlsv1.2, tlsv1.3, secure or all, each perhaps with "

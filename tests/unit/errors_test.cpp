@@ -78,6 +78,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::protocol_violation, {"FATAL", "08P01", "unknown pkt"}},
         {refusal::message_too_long, {"FATAL", "54000", "packet too long (max_packet_size)"}},
         {refusal::head_too_long, {"FATAL", "54000", "statement or portal name too long"}},
+        {refusal::pqexec_disallowed, {"FATAL", "0A000", "PQexec disallowed"}},
         {refusal::prepared_unsupported, {"ERROR", "0A000", "named prepared statements are switched off"}},
         {refusal::unknown_statement, {"ERROR", "26000", "prepared statement \"X\" does not exist"}},
         {refusal::duplicate_statement, {"ERROR", "42P05", "prepared statement \"X\" already exists"}},
@@ -121,6 +122,18 @@ TEST(errors, every_row_is_well_formed) {
     }
 }
 
+TEST(errors, those_who_match_on_08P01_get_it_where_the_connection_ends) {
+    for (int i = 0; i <= static_cast<int>(last); ++i) {
+        const auto which = static_cast<refusal>(i);
+        const auto standard = words(which, "x"), as_pgbouncer = words(which, "x", error_codes::pgbouncer);
+        EXPECT_EQ(as_pgbouncer.sqlstate, is_fatal(which) ? "08P01" : standard.sqlstate) << standard.message;
+        EXPECT_EQ(as_pgbouncer.message, standard.message);
+        std::string out;
+        append_refusal(out, which, "x", error_codes::pgbouncer);
+        EXPECT_EQ(field(frames(out).at(0).body, 'C'), as_pgbouncer.sqlstate);
+    }
+}
+
 TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
     const struct {
         refusal which;
@@ -149,12 +162,10 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
     }
 }
 
-TEST(errors, a_detail_may_be_given_and_an_argument_may_hold_anything) {
+TEST(errors, an_argument_may_hold_anything) {
     std::string out;
-    append_refusal(out, refusal::no_such_database, "%s\0x"s, "because");
-    const auto body = frames(out).at(0).body;
-    EXPECT_EQ(field(body, 'M'), "no such database: %s");
-    EXPECT_EQ(field(body, 'D'), "because");
+    append_refusal(out, refusal::no_such_database, "%s\0x"s);
+    EXPECT_EQ(field(frames(out).at(0).body, 'M'), "no such database: %s");
 }
 
 TEST(errors, the_notice_of_query_wait_notify) {
