@@ -46,7 +46,8 @@ struct hba_rule {
     std::string host_name;                     ///< name; of a suffix, with its dot
     hba_method method = hba_method::reject;
     hba_certificate certificate = hba_certificate::none;
-    std::string map;                                           ///< "" = names must be equal
+    bool by_subject = false;  ///< clientname=DN: the whole subject of the certificate is the name, not its CN
+    std::string map;          ///< "" = names must be equal
     std::vector<std::pair<std::string, std::string>> options;  ///< of ldap and pam, in the order written
 };
 

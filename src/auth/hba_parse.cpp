@@ -261,8 +261,10 @@ private:
         }
         if (name == "clientcert") return client_certificate(value);
         if (name == "clientname") {
-            if (value == "CN") return std::nullopt;  // what is compared anyway
-            return "clientname=" + value + ": only CN is in this version";
+            if (rule_.connection != hba_connection::hostssl) return "option clientname belongs to hostssl";
+            if (value != "CN" && value != "DN") return "clientname is CN or DN";
+            rule_.by_subject = value == "DN";
+            return std::nullopt;
         }
         if (name == "pamservice" || name == "pam_use_hostname") {
             if (auto failed = of_method(hba_method::pam)) return failed;

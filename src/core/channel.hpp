@@ -17,6 +17,7 @@ struct channel {
     /// Of the peer's certificate, where one was asked for and verified: the subject's CN (without a NUL in it), and the
     /// DNS names and mail addresses of subjectAltName. Empty otherwise.
     std::string peer_name{};
+    std::string peer_subject{};  ///< the same certificate's whole subject as RFC 2253 writes it: CN=app,O=Shop
     std::vector<std::string> peer_alternative_names{};
 };
 

@@ -10,11 +10,11 @@ authentication let_in_if(bool proved, refusal otherwise) {
 }
 
 authentication by_certificate(const config::settings &settings, const client_facts &facts, std::string_view map,
-                              std::string_view user) {
+                              std::string_view user, bool by_subject = false) {
+    const auto &name = by_subject ? facts.certificate_subject : facts.certificate_name;
     // A name that C and we would read differently names nobody.
-    const bool named = facts.tls && facts.certificate_verified && !facts.certificate_name.empty() &&
-                       facts.certificate_name.find('\0') == std::string::npos;
-    return let_in_if(named && settings.ident->allows(map, facts.certificate_name, user), refusal::certificate_failed);
+    const bool named = facts.tls && facts.certificate_verified && !name.empty() && name.find('\0') == std::string::npos;
+    return let_in_if(named && settings.ident->allows(map, name, user), refusal::certificate_failed);
 }
 
 authentication by_peer(const config::settings &settings, const client_facts &facts, std::string_view map,
@@ -38,7 +38,7 @@ authentication by_method(const config::settings &settings, const auth::hba_rule 
         case auth::hba_method::peer:
             return by_peer(settings, facts, rule.map, user, host);
         case auth::hba_method::cert:
-            return by_certificate(settings, facts, rule.map, user);
+            return by_certificate(settings, facts, rule.map, user, rule.by_subject);
         case auth::hba_method::reject:
         case auth::hba_method::ldap:  // no file with one of these two is loaded
         case auth::hba_method::pam:
@@ -53,7 +53,7 @@ authentication by_rule(const config::settings &settings, const auth::hba_rule &r
     if (rule.certificate != auth::hba_certificate::none && !(facts.tls && facts.certificate_verified))
         return {login_step::refuse, refusal::certificate_failed, {}};
     if (rule.certificate == auth::hba_certificate::verify_full && rule.method != auth::hba_method::cert) {
-        auto checked = by_certificate(settings, facts, {}, user);
+        auto checked = by_certificate(settings, facts, {}, user, rule.by_subject);
         if (checked.step == login_step::refuse) return checked;
     }
     return by_method(settings, rule, facts, user, host);

@@ -25,6 +25,7 @@ struct client_facts {
     bool tls = false;
     bool certificate_verified = false;  ///< the client sent a certificate, and it is good
     std::string certificate_name;       ///< its common name; "" unless certificate_verified
+    std::string certificate_subject;    ///< all of its subject (RFC 2253); "" unless certificate_verified
 };
 
 /// What only the system knows, and only some rules want to know: asked when one does. From the driver.

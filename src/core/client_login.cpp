@@ -299,7 +299,9 @@ void client_login::authenticate(const std::string *host_name, effects &fx) {
     const auto kind = replicates_ ? replicates_->kind : replication::none;
     facts_.tls = channel_.encrypted;
     facts_.certificate_name = channel_.peer_name;
-    facts_.certificate_verified = !channel_.peer_name.empty() || !channel_.peer_alternative_names.empty();
+    facts_.certificate_subject = channel_.peer_subject;
+    facts_.certificate_verified =
+        !channel_.peer_subject.empty() || !channel_.peer_name.empty() || !channel_.peer_alternative_names.empty();
     decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_.host, host_name);
     const bool needs_user = decided_.step != login_step::let_in_any && decided_.step != login_step::refuse &&
                             decided_.step != login_step::look_up_name;

@@ -31,6 +31,7 @@ struct releaser {
 };
 using bio_ptr = std::unique_ptr<BIO, releaser<BIO_free_all>>;
 using certificate_ptr = std::unique_ptr<X509, releaser<X509_free>>;
+using revocations_ptr = std::unique_ptr<X509_CRL, releaser<X509_CRL_free>>;
 using key_ptr = std::unique_ptr<EVP_PKEY, releaser<EVP_PKEY_free>>;
 
 /// Without it OpenSSL would ask the terminal.
@@ -42,6 +43,12 @@ bio_ptr reader_of(const std::string &text) {
     return bio_ptr(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
 }
 
+/// After a reader of PEM gave nothing: whether that was something else than the end of the file.
+bool ended_broken() {
+    const auto code = ERR_peek_last_error();
+    return !(ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE);
+}
+
 /// The next certificate of a PEM file, or null at its end; `broken` when there is something else.
 certificate_ptr next_certificate(BIO *in, bool &broken) {
     ERR_clear_error();
@@ -51,9 +58,20 @@ certificate_ptr next_certificate(BIO *in, bool &broken) {
         static_cast<void>(X509_check_purpose(it.get(), -1, 0));
         return it;
     }
-    const auto code = ERR_peek_last_error();
-    broken = !(ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE);
+    broken = ended_broken();
     return it;
+}
+
+/// As libpq's sslcrl: with one list of revoked certificates every authority of a chain must have a good one.
+std::string use_revocations(X509_STORE *store, const std::string &ca) {
+    const auto lists = reader_of(ca);
+    for (;;) {
+        ERR_clear_error();
+        const revocations_ptr next(PEM_read_bio_X509_CRL(lists.get(), nullptr, no_passphrase, nullptr));
+        if (!next) return ended_broken() ? take_tls_error() : "";
+        if (X509_STORE_add_crl(store, next.get()) != 1) return take_tls_error();
+        X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+    }
 }
 
 std::string hash_of(const EVP_MD *kind, const std::string &text) {
@@ -238,7 +256,9 @@ std::string tls_context::use_authorities(const std::string &ca) {
         if (leg_ == leg::clients && settings_.verifies()) SSL_CTX_add_client_CA(it, next.get());
     }
     if (broken) return about + take_tls_error();
-    return count == 0 ? about + "no certificate in it" : "";
+    if (count == 0) return about + "no certificate in it";
+    const auto problem = use_revocations(SSL_CTX_get_cert_store(it), ca);
+    return problem.empty() ? problem : about + problem;
 }
 
 // ---- sessions ----

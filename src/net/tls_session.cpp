@@ -81,6 +81,15 @@ std::string common_name(const X509 *certificate) {
     return last < 0 ? std::string() : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, last)));
 }
 
+/// As PostgreSQL has it for clientname=DN.
+std::string whole_subject(const X509 *certificate) {
+    const std::unique_ptr<BIO, decltype(&BIO_free_all)> out(BIO_new(BIO_s_mem()), &BIO_free_all);
+    if (!out || X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) < 0) return {};
+    char *text = nullptr;
+    const auto length = BIO_get_mem_data(out.get(), &text);
+    return length > 0 ? std::string(text, static_cast<std::size_t>(length)) : std::string();
+}
+
 std::vector<std::string> alternative_names(const X509 *certificate) {
     std::vector<std::string> found;
     auto *const names =
@@ -195,6 +204,7 @@ core::channel tls_session::channel() const {
     it.end_point = server ? context_->end_point() : peer ? end_point_of(peer.get()) : std::string();
     if (peer && context_->settings().verifies()) {
         it.peer_name = common_name(peer.get());
+        it.peer_subject = whole_subject(peer.get());
         it.peer_alternative_names = alternative_names(peer.get());
     }
     ERR_clear_error();

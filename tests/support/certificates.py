@@ -40,12 +40,39 @@ class Certificates:
         self.made[name] = pair
         return pair
 
-    def authority(self, name, kind="ec"):
+    def authority(self, name, kind="ec", signer=None):
+        """signer: of an intermediate one, the name of the other."""
         self._key(name, kind)
+        by = [] if signer is None else ["-CA", self.path(signer + ".crt"), "-CAkey", self.path(signer + ".key")]
         self._openssl("req", "-x509", "-new", "-key", self.path(name + ".key"), "-out", self.path(name + ".crt"),
                       "-days", "30", "-subj", "/CN=" + name, "-addext", "basicConstraints=critical,CA:TRUE",
-                      "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+                      "-addext", "keyUsage=critical,keyCertSign,cRLSign", *by)
         return self._done(name)
+
+    def revocations(self, signer, revoked=(), days=30):
+        """A file with the signer's list of revoked certificates. days: below 0, the list itself has expired."""
+        listed, settings, index = (self.path(signer + end) for end in (".crl", ".cnf", ".index"))
+        with open(index, "w") as file:
+            for name in revoked:
+                shown = subprocess.run(["openssl", "x509", "-noout", "-serial", "-in", self.made[name].cert],
+                                       stdout=subprocess.PIPE, text=True, check=True).stdout
+                file.write("R\t351231235959Z\t200101000000Z\t%s\tunknown\t/CN=%s\n" % (shown.strip().split("=")[1], name))
+        with open(settings, "w") as file:
+            file.write("[ca]\ndefault_ca=it\n[it]\ndatabase=%s\ndefault_md=sha256\n" % index)
+        last = [] if days >= 0 else ["-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z"]
+        self._openssl("ca", "-config", settings, "-gencrl", "-keyfile", self.path(signer + ".key"), "-cert",
+                      self.path(signer + ".crt"), "-out", listed, *(last or ["-crldays", str(days)]))
+        give_away(listed)
+        return listed
+
+    def bundle(self, name, *files):
+        """A file that holds all of these."""
+        with open(self.path(name), "w") as whole:
+            for path in files:
+                with open(path) as part:
+                    whole.write(part.read())
+        give_away(whole.name)
+        return whole.name
 
     def make(self, name, signer, common_name="localhost", names=("DNS:localhost", "IP:127.0.0.1"), days=30, kind="ec",
              digest="sha256"):

@@ -136,6 +136,19 @@ TEST(client_authentication, certificates) {
     EXPECT_EQ(decide(plain, unverified), bad_certificate);
     EXPECT_EQ(decide(plain, over_tcp()), rejected);
     EXPECT_EQ(decide(with_rules("host all all all cert"), over_tcp()), bad_certificate);
+    // The whole subject, where a line says so: by a map, or a user of that very name.
+    auto subject = over_tls("ann");
+    subject.certificate_subject = "CN=ann,O=Shop";
+    const auto by_subject = with_rules("hostssl all all all cert clientname=DN map=m", "m \"CN=ann,O=Shop\" ann");
+    EXPECT_EQ(decide(by_subject, subject).first, login_step::let_in);
+    EXPECT_EQ(decide(by_subject, subject, "bob"), bad_certificate);
+    EXPECT_EQ(decide(by_subject, over_tls("ann")), bad_certificate);
+    EXPECT_EQ(decide(with_rules("hostssl all all all cert clientname=DN"), subject), bad_certificate);
+    EXPECT_EQ(
+        decide(with_rules("hostssl all all all md5 clientcert=verify-full clientname=DN"), subject, "CN=ann,O=Shop"),
+        outcome(login_step::ask_md5, ""));
+    EXPECT_EQ(decide(with_rules("hostssl all all all md5 clientcert=verify-full clientname=DN"), subject),
+              bad_certificate);
     const auto mapped = with_rules("hostssl all all all cert map=m", "m /^(.*)@x$ \\1");
     EXPECT_EQ(decide(mapped, over_tls("ann@x")).first, login_step::let_in);
     EXPECT_EQ(decide(mapped, over_tls("ann")), bad_certificate);
