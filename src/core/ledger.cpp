@@ -112,25 +112,13 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     }
     if (greeting_holds(pool, seat.worker, now, out)) return {refusal::none, {}, pool.greeting, seat.route};
     const bool too_early = pool.failing && now < pool.failed_at + pool.settings->server_login_retry;
-    if (too_early && !pool.working()) return {refusal::server_login_failing, pool.error.message, {}, {}};
+    if (too_early && !pool.working() && !pool.asking)
+        return {refusal::server_login_failing, pool.error.message, {}, {}};
     seat.ticket = pool.next_ticket++;
     seat.joining = true;
     pool.joining.push_back(seat);
     serve(pool, now, out);
     return {refusal::none, {}, {}, seat.route};
-}
-
-/// What the latest login has shown of a user that auth_file lacks. Another secret than before: what its servers said
-/// of the old one counts no more.
-void ledger::learn(pool_entry &pool, const shared_credential &found, const std::optional<auth::scram_keys> &keys) {
-    const bool same = pool.found && pool.found->text.equals(found->text);
-    if (!same) {
-        pool.found_keys.reset();
-        pool.derived.reset();
-        pool.failing = false;
-    }
-    pool.found = found;
-    if (keys) pool.found_keys = keys;
 }
 
 /// PostgreSQL tells of a promotion with its answer to a query, and clients that look for a primary ask none of a

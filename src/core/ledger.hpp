@@ -29,6 +29,7 @@
 namespace pgsluice::core {
 
 struct pool_entry;
+struct secret_answer;
 struct database_count;
 struct user_count;
 struct server_seat;
@@ -82,6 +83,7 @@ struct server_seat : by_database, by_user {
     pool_entry *at = nullptr;
     client_seat *client = nullptr;  ///< active: whose; of an own one already while it is opened
     server_place where = server_place::opening;
+    shared_credential with;  ///< what it logs in with, if that is from auth_query
     base::time_point opened_at, idle_since;
     bool used = false;  ///< has served a client since it was last idle
     bool close_needed = false;
@@ -153,6 +155,8 @@ public:
     void opened(server_seat &, const shared_welcome &, const std::optional<auth::scram_derived> &, base::time_point now,
                 orders &);
     void open_failed(server_seat &, const login_error &, base::time_point now, orders &);
+    /// The answer to an order find_secret.
+    void found_anew(pool_index, const secret_answer &, base::time_point now, orders &);
     /// A server's own values have changed: later clients are greeted with them.
     void renew_greeting(const server_seat &, shared_welcome);
     /// Its client leaves while the server is still to be cleaned: give_back() follows.
@@ -187,6 +191,8 @@ private:
     pool_entry &pool_of(const config::database &entry, const pool_key &);
     shared_route route_of(const config::database &entry, const pool_key &);
     static void learn(pool_entry &, const shared_credential &found, const std::optional<auth::scram_keys> &keys);
+    bool ask_anew(const server_seat &, orders &);
+    static void refuse_joiners(pool_entry &, orders &);
     void configure(pool_entry &, const config::database &entry);
     server_secret secret_of(const pool_entry &, const config::database &entry) const;
     bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);

@@ -32,7 +32,7 @@ bool ledger::surplus(const pool_entry &pool) {
 
 /// The pool's servers may log in now, as far as no limit forbids it.
 bool ledger::may_log_in(const pool_entry &pool, time_point now) const {
-    if (paused_ || refuse_waiters_ || pool.removed) return false;
+    if (paused_ || refuse_waiters_ || pool.removed || pool.asking) return false;
     // While logins succeed they go in parallel; after a failure one at a time, no sooner than server_login_retry.
     if (pool.failing && (pool.opening > 0 || now < pool.failed_at + pool.settings->server_login_retry)) return false;
     return pool.greeting || pool.opening == 0;
@@ -78,6 +78,7 @@ void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owne
     if (pool.found && pool.secret.credential.text.empty()) {
         connect->secret.credential = *pool.found;
         connect->secret.keys = pool.found_keys;
+        seat->with = pool.found;
     }
     const auto learnt = pass_through_.find(pool.secret.user);
     if (learnt != pass_through_.end() && learnt->second.stored.equals(connect->secret.credential.text)) {
@@ -203,6 +204,7 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
     seat.where = server_place::active;  // until give_back() decides
     if (seat.close_needed) return;      // opened under a configuration that is gone: its words do not count
     if (derived) pool.derived = derived;
+    pool.doubted = nullptr;
     if (seat.own) return;  // what its client asked for is no other's
     pool.failing = false;
     // Where nothing changed the old one stays: clients and servers that share a set are known for equal at a look.
@@ -229,10 +231,22 @@ void ledger::open_failed(server_seat &seat, const login_error &error, time_point
     pool.error = error;
     if (!pool.settings->load_balance) ++pool.next_host;
     if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
+    if (error.refuses_secret() && seat.with) {
+        // Another secret was found while this one was on its way: that one is tried at once.
+        const bool outdated = pool.found && !pool.found->text.equals(seat.with->text);
+        if (outdated) pool.failing = false;
+        if (outdated) return serve(pool, now, out);
+        if (ask_anew(seat, out)) return;
+    }
     // Nobody should have to wait for auth_query, though: it is not the server that its client asked for.
     const bool looks_up = !pool.joining.empty() && pool.joining.front().looks_up;
     if (pool.working() || (!looks_up && !error.final())) return;
-    const auto shared = std::make_shared<const login_error>(error);
+    refuse_joiners(pool, out);
+}
+
+/// By what the latest login met.
+void ledger::refuse_joiners(pool_entry &pool, orders &out) {
+    const auto shared = std::make_shared<const login_error>(pool.error);
     while (!pool.joining.empty()) {
         auto &client = pool.joining.front();
         pool.joining.pop_front();

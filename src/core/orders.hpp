@@ -15,6 +15,8 @@
 
 namespace pgsluice::core {
 
+struct secret_question;
+
 struct order {
     enum class kind : std::uint8_t {
         open,              ///< open `server` as `connection` says; `seat` is its place in the ledger
@@ -26,6 +28,7 @@ struct order {
         refuse_by_server,  ///< end `client` with the server's own `error`
         drop,              ///< close `client` without a word
         reroute,           ///< `client` has a new `route`
+        find_secret,       ///< ask `question`; the answer goes to ledger::found_anew() for `pool`
     };
     /// What opening a connection takes.
     struct connection {
@@ -50,6 +53,8 @@ struct order {
     std::shared_ptr<const login_error> error{};
     shared_welcome greeting{};
     shared_route new_route{};
+    pool_index pool = 0;
+    std::shared_ptr<const secret_question> question{};
 };
 
 using orders = std::vector<order>;

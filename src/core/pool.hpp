@@ -40,6 +40,8 @@ struct pool_entry {
     server_secret secret;                        ///< without the keys that clients bring
     shared_credential found;                     ///< the secret, of a user that auth_file lacks: the latest
     std::optional<auth::scram_keys> found_keys;  ///< that go with it
+    bool asking = false;                         ///< auth_query is asked once more: a server has refused what was found
+    shared_credential doubted;                   ///< what was refused, and has been asked about
     bool removed = false;                        ///< its database is not configured any more
     database_count *database = nullptr;
     user_count *user = nullptr;

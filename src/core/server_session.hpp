@@ -82,6 +82,7 @@ struct login_error {
     std::string detail{};           ///< of our own words
     /// The answer to whoever waits: waiting longer would not change it. Of the rest, the next attempt may be better.
     bool final() const { return (from_server || sqlstate.starts_with("28")) && !starting_up(); }
+    bool refuses_secret() const { return from_server && sqlstate == "28P01"; }
     bool starting_up() const { return sqlstate == "57P03"; }
 };
 

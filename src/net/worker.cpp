@@ -4,6 +4,7 @@
 #include "net/cancel_connection.hpp"
 #include "net/client.hpp"
 #include "net/log.hpp"
+#include "net/secret_lookup.hpp"
 #include "net/server.hpp"
 
 namespace pgsluice::net {
@@ -174,6 +175,7 @@ void worker::carry_out(core::order &it) {
         add(fresh);
         return fresh->connect();
     }
+    if (it.what == core::order::kind::find_secret) return find_secret(it);
     if (!it.server) return carry_out_for_client(it);
     const auto found = servers_.find(it.server);
     if (found == servers_.end()) return;
@@ -188,6 +190,17 @@ void worker::carry_out(core::order &it) {
         default:
             return;
     }
+}
+
+/// Not for a client: for a pool whose server has refused what was found.
+void worker::find_secret(const core::order &it) {
+    log::info("auth_query is asked again for user \"{}\" in database \"{}\": a server has refused what it found",
+              it.question->user, it.question->database);
+    shared_.lookups->find(*it.question, [&all = shared_, pool = it.pool](const core::secret_answer &answer) {
+        all.with_ledger([&](core::ledger &ledger, core::orders &orders) {
+            ledger.found_anew(pool, answer, std::chrono::steady_clock::now(), orders);
+        });
+    });
 }
 
 void worker::carry_out_for_client(core::order &it) {

@@ -112,6 +112,7 @@ public:
 private:
     void carry_out(core::order &);
     void carry_out_for_client(core::order &);
+    void find_secret(const core::order &);
     void loop();
 
     base::worker_index index_;

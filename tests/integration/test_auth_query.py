@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from pooler import PASSWORD, USER
-from wire import Refused, Wire, startup
+from wire import Refused, Wire, query, startup
 
 ASKER, ASKER_PASSWORD = "asker", "asker-password"
 DEFAULT = {"auth_type": "scram-sha-256", "auth_user": ASKER, "pool_mode": "transaction"}
@@ -81,6 +81,39 @@ def test_a_changed_password_counts_at_once(pg, make_pooler, activity):
     pg.create_user("changes", "three")
     time.sleep(1.1)  # a user that is not there is remembered for a second
     assert attempt(pooler, "changes", "three") == "in"
+
+
+@pytest.mark.parametrize("form", ["plain", "md5", "scram"])
+def test_a_secret_that_a_server_refuses_is_asked_for_again(pg, make_pooler, activity, form):
+    """One that is in already needs a new server after its password was changed: it gets it by the new secret, or, where
+    that is a SCRAM secret, when somebody has logged in with it."""
+    pg.sql("create table if not exists kept(name text, secret text); grant select on kept to public", "app")
+
+    def change(password):
+        pg.sql("set password_encryption = '%s'; drop role if exists moves; create role moves login password '%s'; "
+               "truncate kept; insert into kept select 'moves', %s from pg_authid where rolname = 'moves'" % (
+                   "md5" if form == "md5" else "scram-sha-256", password,
+                   "'%s'" % password if form == "plain" else "rolpassword"), "app")
+    change("one")
+    place = "dbname=md5db" if form == "md5" else ""
+    pooler = make_pooler({**DEFAULT, "auth_type": "md5", "auth_query": "select name, secret from kept where name = $1",
+                          "auth_dbname": "app", "server_login_retry": 30, "query_wait_timeout": 20},
+                         databases={"app": "", "place": place or "dbname=app"}, auth=ONLY_ASKER)
+    client = pooler.wire("moves", "one", "place")
+    assert client.value("select session_user") == "moves"
+    activity.kill("usename = 'moves'")
+    change("two")
+    began = time.monotonic()
+    if form == "scram":
+        client.send(query("select session_user"))
+        pooler.wait_log("auth_query is asked again for user .moves.")
+        assert attempt(pooler, "moves", "one", "place")[0] == "28P01"
+        assert attempt(pooler, "moves", "two", "place") == "in"
+        assert client.ready().rows == [["moves"]]
+    else:
+        assert client.value("select session_user") == "moves"
+        pooler.wait_log("auth_query is asked again for user .moves.")
+    assert time.monotonic() - began < 10
 
 
 def test_names_are_a_parameter(pg, make_pooler):
