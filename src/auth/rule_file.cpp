@@ -108,6 +108,9 @@ private:
         if (std::find(open_.begin(), open_.end(), path) != open_.end()) return "\"" + path + "\" includes itself";
         if (open_.size() > depth_max) return "files are nested more than " + std::to_string(depth_max) + " deep";
         if (++files_ > files_max) return "more than " + std::to_string(files_max) + " files are included";
+        is_missing_ = false;
+        // For the reader that means its list of names, which are no rules.
+        if (path.ends_with('/')) return "\"" + path + "\" is a folder, not a file";
         auto found = read_(path);
         if (found.has_error()) {
             is_missing_ = found.error() == std::generic_category().message(ENOENT);

@@ -94,6 +94,9 @@ TEST(auth_rule_file, a_bad_line_is_told_and_left_out) {
         {"include f", "", 1, "\"f\" includes itself"},
         {"include x", "", 1, "\"x\": No such file or directory"},
         {"include_dir x", "", 1, "\"x\": No such file or directory"},
+        {"include x/", "", 1, "\"x/\" is a folder, not a file"},  // whose names would be read as rules
+        {"include_if_exists x/", "", 1, "\"x/\" is a folder, not a file"},
+        {"a @x/", "", 1, "\"x/\" is a folder, not a file"},
     };
     for (const auto &[text, expected, line, problem] : table) {
         const auto found = read(text);
