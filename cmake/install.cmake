@@ -3,6 +3,7 @@
 include(GNUInstallDirs)
 if(TARGET pgsluice)
   install(TARGETS pgsluice RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS pgsluice_helper RUNTIME DESTINATION libexec/pgsluice)
 endif()
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pgsluice)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pgsluice FILES_MATCHING PATTERN "*.md")

@@ -38,8 +38,10 @@ int refuse(const std::string &text) {
 }
 
 void print_version() {
-    std::printf("pgsluice %s\nasio: Boost %d.%d\ntls: %s\n", PGSLUICE_VERSION, BOOST_VERSION / 100000,
-                BOOST_VERSION / 100 % 1000, OpenSSL_version(OPENSSL_VERSION));
+    const auto with = config::this_build();
+    std::printf("pgsluice %s\nasio: Boost %d.%d\ntls: %s\npam: %s\nldap: %s\n", PGSLUICE_VERSION,
+                BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, OpenSSL_version(OPENSSL_VERSION),
+                with.pam ? "yes" : "no", with.ldap ? "yes" : "no");
 }
 
 /// -1: go on; otherwise the exit status.

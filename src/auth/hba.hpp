@@ -5,10 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "auth/ip_address.hpp"
@@ -16,6 +16,8 @@
 #include "auth/rule_file.hpp"
 
 namespace pgsluice::auth {
+
+struct ldap_options;
 
 enum class hba_connection : std::uint8_t { local, host, hostssl, hostnossl, hostgssenc };
 enum class hba_method : std::uint8_t { trust, reject, md5, password, scram, peer, cert, ldap, pam };
@@ -48,7 +50,9 @@ struct hba_rule {
     hba_certificate certificate = hba_certificate::none;
     bool by_subject = false;  ///< clientname=DN: the whole subject of the certificate is the name, not its CN
     std::string map;          ///< "" = names must be equal
-    std::vector<std::pair<std::string, std::string>> options;  ///< of ldap and pam, in the order written
+    std::string pam_service;  ///< pam: "" = the usual one
+    bool pam_use_hostname = false;             ///< pam: modules are told the client's host name, not its address
+    std::shared_ptr<const ldap_options> ldap;  ///< ldap: never null
 };
 
 struct hba_client {

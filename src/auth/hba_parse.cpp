@@ -4,6 +4,7 @@
 #include <array>
 
 #include "auth/hba.hpp"
+#include "auth/ldap_options.hpp"
 
 namespace pgsluice::auth {
 
@@ -42,10 +43,6 @@ constexpr std::array methods{
     method_name{"pam", hba_method::pam},
 };
 constexpr std::array<std::string_view, 6> methods_of_postgresql{"gss", "sspi", "radius", "bsd", "ident", "oauth"};
-
-constexpr std::array<std::string_view, 12> ldap_options{
-    "ldapserver", "ldapport",       "ldapscheme",          "ldaptls",          "ldapprefix", "ldapsuffix", "ldapbasedn",
-    "ldapbinddn", "ldapbindpasswd", "ldapsearchattribute", "ldapsearchfilter", "ldapurl"};
 
 template <class List>
 bool is_among(const List &list, std::string_view name) {
@@ -236,16 +233,31 @@ private:
     }
 
     fault options() {
+        named_values written, of_ldap;
         while (const auto *const field = take()) {
+            if (rule_.method == hba_method::ldap) {
+                if (auto failed = split_options(*field, written)) return failed;
+                continue;
+            }
             for (const auto &word : *field) {
                 const auto equals = word.text.find('=');
                 if (equals == std::string::npos || equals == 0)
                     return "behind the method stand options as name=value, not " + quoted(word.text);
-                const auto name = word.text.substr(0, equals);
-                if (auto failed = option(name, word.text.substr(equals + 1))) return failed;
+                written.emplace_back(word.text.substr(0, equals), word.text.substr(equals + 1));
             }
         }
-        return rule_.method == hba_method::ldap ? check_ldap() : std::nullopt;
+        for (auto &[name, value] : written) {
+            if (rule_.method == hba_method::ldap && is_ldap_option(name))
+                of_ldap.emplace_back(std::move(name), std::move(value));
+            else if (auto failed = option(name, std::move(value)))
+                return failed;
+        }
+        if (rule_.method != hba_method::ldap) return std::nullopt;
+        ldap_options ldap;
+        auto failed = read_ldap_options(of_ldap, ldap);
+        for (auto &it : of_ldap) base::wipe(it.second);
+        if (!failed) rule_.ldap = std::make_shared<const ldap_options>(std::move(ldap));
+        return failed;
     }
 
     fault option(const std::string &name, std::string value) {
@@ -266,17 +278,19 @@ private:
             rule_.by_subject = value == "DN";
             return std::nullopt;
         }
-        if (name == "pamservice" || name == "pam_use_hostname") {
-            if (auto failed = of_method(hba_method::pam)) return failed;
-            if (name == "pam_use_hostname" && value != "0" && value != "1") return name + " is 0 or 1";
-        } else if (is_among(ldap_options, name)) {
-            if (auto failed = of_method(hba_method::ldap)) return failed;
-            if (auto failed = check_ldap_value(name, value)) return failed;
-        } else {
-            return "unknown option " + quoted(name);
+        if (name == "pamservice") {
+            rule_.pam_service = std::move(value);
+            // It becomes the name of a file.
+            if (rule_.pam_service.empty() || rule_.pam_service.find('/') != std::string::npos)
+                return "pamservice is the name of a PAM service";
+            return of_method(hba_method::pam);
         }
-        rule_.options.emplace_back(name, std::move(value));
-        return std::nullopt;
+        if (name == "pam_use_hostname") {
+            rule_.pam_use_hostname = value == "1";
+            return value == "0" || value == "1" ? of_method(hba_method::pam) : name + " is 0 or 1";
+        }
+        if (is_ldap_option(name)) return of_method(hba_method::ldap);
+        return "unknown option " + quoted(name);
     }
 
     fault client_certificate(const std::string &value) {
@@ -289,34 +303,6 @@ private:
             return "with method cert clientcert is verify-full";
         else
             return "clientcert is verify-ca or verify-full";
-        return std::nullopt;
-    }
-
-    // Values are never shown: one of them is a password.
-    static fault check_ldap_value(const std::string &name, const std::string &value) {
-        if (name == "ldapport") {
-            const auto port = small_number(value);
-            if (!port || *port < 1 || *port > 65535) return "ldapport is a number from 1 to 65535";
-        }
-        if (name == "ldapscheme" && value != "ldap" && value != "ldaps") return "ldapscheme is ldap or ldaps";
-        if (name == "ldaptls" && value != "0" && value != "1") return "ldaptls is 0 or 1";
-        return std::nullopt;
-    }
-
-    fault check_ldap() const {
-        const auto has = [&](std::string_view name) {
-            return std::any_of(rule_.options.begin(), rule_.options.end(),
-                               [&](const auto &it) { return it.first == name; });
-        };
-        if (has("ldapurl")) return std::nullopt;
-        if (!has("ldapserver")) return "method ldap needs ldapserver or ldapurl";
-        const bool simple = has("ldapprefix") || has("ldapsuffix");
-        const bool search = has("ldapbasedn") || has("ldapbinddn") || has("ldapbindpasswd") ||
-                            has("ldapsearchattribute") || has("ldapsearchfilter");
-        if (simple && search) return "ldapprefix and ldapsuffix do not go with a search (ldapbasedn ...)";
-        if (!simple && !has("ldapbasedn")) return "method ldap needs ldapbasedn, ldapprefix or ldapsuffix";
-        if (has("ldapsearchattribute") && has("ldapsearchfilter"))
-            return "ldapsearchattribute does not go with ldapsearchfilter";
         return std::nullopt;
     }
 

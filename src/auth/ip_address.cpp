@@ -114,6 +114,25 @@ std::optional<ip_address> parse_ip(std::string_view text) {
     return result;
 }
 
+std::string to_text(const ip_address &it) {
+    std::string text;
+    const auto count = static_cast<std::size_t>(it.bits() / 8);
+    if (it.family == ip_family::v4) {
+        for (std::size_t i = 0; i < count; ++i) text += (i > 0 ? "." : "") + std::to_string(it.bytes[i]);
+        return text;
+    }
+    constexpr std::string_view digits = "0123456789abcdef";
+    for (std::size_t i = 0; i < count; i += 2) {
+        const unsigned group = it.bytes[i] * 256U + it.bytes[i + 1];
+        if (i > 0) text += ':';
+        for (unsigned shift = 16; shift > 0;) {
+            shift -= 4;
+            if (shift == 0 || group >> shift != 0) text += digits[group >> shift & 15U];
+        }
+    }
+    return text;
+}
+
 ip_address prefix_mask(ip_family family, int prefix_bits) {
     ip_address mask{family, {}};
     for (int bit = 0; bit < std::min(prefix_bits, mask.bits()); ++bit) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace pgsluice::auth {
@@ -32,6 +33,8 @@ struct ip_network {
 
 /// Four decimal numbers with dots (no octal, no short forms) or IPv6. No zone, no brackets, no blanks.
 std::optional<ip_address> parse_ip(std::string_view text);
+/// As a number: 10.0.0.1, or IPv6 with all its groups, no :: in it. "" for none.
+std::string to_text(const ip_address &);
 /// The mask of `prefix_bits` leading ones; of `family`, which has at least so many.
 ip_address prefix_mask(ip_family family, int prefix_bits);
 

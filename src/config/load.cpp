@@ -46,8 +46,8 @@ std::string scram_salt(std::string_view key, std::string_view user) {
 
 class loader {
 public:
-    loader(const file_reader &reader, std::string_view salt_key, const settings *previous)
-        : reader_(reader), salt_key_(salt_key), previous_(previous) {}
+    loader(const file_reader &reader, std::string_view salt_key, const settings *previous, built_in with)
+        : reader_(reader), salt_key_(salt_key), previous_(previous), with_(with) {}
 
     fault run(const std::string &path) {
         out_.file = path;
@@ -60,6 +60,7 @@ public:
         warn_of_open_doors();
         if (auto failed = check_words()) return failed;
         if (auto failed = check_tls()) return failed;
+        if (auto failed = check_outside()) return failed;
         if (auto failed = read_rules()) return failed;
         return read_auth_file();
     }
@@ -112,11 +113,13 @@ private:
     }
 
     fault take_setting(const setting &row, const ini_entry &entry) {
-        const std::string shown = std::string(row.name) + " = " + entry.value;
-        if (row.name == "auth_type") {
-            const auto lower = to_lower(entry.value);
-            if (lower == "ldap" || lower == "pam") return at(entry, shown + not_in_this_version);
+        if (row.name == "auth_ldap_options") {
+            // What is wrong with it is told by name alone: it may hold a password.
+            auth::ldap_options ldap;
+            const auto wrong = entry.value.empty() ? std::nullopt : auth::parse_ldap_options(entry.value, ldap);
+            if (wrong) return at(entry, "auth_ldap_options: " + *wrong);
         }
+        const std::string shown = std::string(row.name) + " = " + entry.value;
         if (row.name == "auth_dbname" && (entry.value == "pgbouncer" || entry.value == "pgsluice"))
             return at(entry, shown + ": the name is reserved for the admin console");
         if (const auto wrong = assign(row, entry.value, out_.global)) return at(entry, shown + ": " + *wrong);
@@ -208,9 +211,10 @@ private:
         if (auto failed = fault_of(hba.problems, "auth_hba_file")) return failed;
         bool told_of_tls = false;
         for (const auto &rule : hba.rules.all()) {
-            if (rule.method == auth::hba_method::ldap || rule.method == auth::hba_method::pam)
-                return error{rule.file, rule.line,
-                             "method " + std::string(to_string(rule.method)) + not_in_this_version};
+            const auto lacks = rule.method == auth::hba_method::ldap  ? not_built_in("ldap")
+                               : rule.method == auth::hba_method::pam ? not_built_in("pam")
+                                                                      : std::nullopt;
+            if (lacks) return error{rule.file, rule.line, "method " + *lacks};
             if (!rule.map.empty() && !ident.maps.has(rule.map))
                 warn({rule.file, rule.line,
                       "map " + rule.map + " is not in auth_ident_file: nobody gets in by this line"});
@@ -222,6 +226,32 @@ private:
         if (hba.rules.all().empty()) warn({global.auth_hba_file, 0, "there is no rule: no client can connect"});
         out_.hba = std::make_shared<const auth::hba_rules>(std::move(hba.rules));
         out_.ident = std::make_shared<const auth::ident_maps>(std::move(ident.maps));
+        return std::nullopt;
+    }
+
+    /// Nothing where this build has it. Refused, since a method that nobody carries out lets nobody in.
+    std::optional<std::string> not_built_in(const std::string &method) const {
+        const bool pam = method == "pam";
+        if (pam ? with_.pam : with_.ldap) return std::nullopt;
+        return method + ": this pgsluice was built without " + (pam ? "PAM" : "LDAP") + "; install " +
+               (pam ? "libpam0g-dev" : "libldap-dev") + " and build it again (PGSLUICE_" + (pam ? "PAM" : "LDAP") + ")";
+    }
+
+    fault check_outside() {
+        const auto &global = out_.global;
+        const bool ldap = global.auth_type == auth_type::ldap;
+        if (ldap || global.auth_type == auth_type::pam)
+            if (const auto lacks = not_built_in(to_string(global.auth_type)))
+                return at_setting("auth_type", "auth_type = " + *lacks);
+        if (!ldap && !global.auth_ldap_options.empty())
+            warn(at_setting("auth_ldap_options", "auth_ldap_options has no effect without auth_type = ldap"));
+        if (!ldap) return std::nullopt;
+        if (global.auth_ldap_options.empty())
+            return at_setting("auth_type", "auth_type = ldap needs auth_ldap_options");
+        auth::ldap_options options;
+        if (auto wrong = auth::parse_ldap_options(global.auth_ldap_options, options))
+            return at_setting("auth_ldap_options", "auth_ldap_options: " + *wrong);
+        out_.ldap = std::make_shared<const auth::ldap_options>(std::move(options));
         return std::nullopt;
     }
 
@@ -280,7 +310,10 @@ private:
             const bool asks_somewhere = !out_.global.auth_user.empty() ||
                                         std::any_of(out_.databases.begin(), out_.databases.end(), asks) ||
                                         (out_.wildcard && !out_.wildcard->auth_user.value_or("").empty());
-            if (out_.global.auth_type == auth_type::any || asks_somewhere) return std::nullopt;
+            const auto type = out_.global.auth_type;
+            const bool needs_none = type == auth_type::any || type == auth_type::pam || type == auth_type::ldap;
+            if (needs_none || asks_somewhere || (type == auth_type::hba && out_.asks_pam_or_ldap()))
+                return std::nullopt;
             return at_setting("auth_type", "auth_type = " + std::string(to_string(out_.global.auth_type)) +
                                                " needs auth_file: without it nobody can log in");
         }
@@ -321,6 +354,7 @@ private:
     const file_reader &reader_;
     std::string_view salt_key_;
     const settings *previous_;
+    built_in with_;
     settings out_;
     std::vector<error> warnings_;
     lines setting_lines_, database_lines_, user_lines_;
@@ -329,8 +363,8 @@ private:
 }  // namespace
 
 boost::system::result<loaded, error> load(const std::string &path, const file_reader &reader, std::string_view salt_key,
-                                          const settings *previous) {
-    loader work(reader, salt_key, previous);
+                                          const settings *previous, built_in with) {
+    loader work(reader, salt_key, previous, with);
     if (auto failed = work.run(path)) return *std::move(failed);
     return work.take();
 }

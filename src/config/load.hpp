@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "config/built_in.hpp"
 #include "config/settings.hpp"
 #include "config/source.hpp"
 
@@ -20,8 +21,8 @@ struct loaded {
 
 /// `salt_key`: random bytes that stay the same while the process runs; salts of the SCRAM verifiers made from plain
 /// passwords come from it. `previous`: the running settings at a reload, whose verifiers are used again where the
-/// password is the same, since each costs scram_iterations HMACs.
+/// password is the same, since each costs scram_iterations HMACs. `with`: what else is asked for is refused.
 boost::system::result<loaded, error> load(const std::string &path, const file_reader &, std::string_view salt_key,
-                                          const settings *previous = nullptr);
+                                          const settings *previous = nullptr, built_in with = this_build());
 
 }  // namespace pgsluice::config

@@ -1,6 +1,8 @@
 // What holds for one pool and one client: every fallback of settings.hpp resolved. Pure look-ups.
 // Source: PgBouncer's config documentation: user before database before [pgbouncer]; where its code differs from that
 // (per-user timeouts that follow the forced user instead of the client) the documentation is followed.
+#include <algorithm>
+
 #include "config/settings.hpp"
 
 namespace pgsluice::config {
@@ -25,6 +27,14 @@ T positive_or(const std::optional<T> &value, T fallback) {
 const database *settings::find_database(std::string_view name) const {
     if (const auto found = databases.find(name); found != databases.end()) return &found->second;
     return wildcard ? &*wildcard : nullptr;
+}
+
+bool settings::asks_pam_or_ldap() const {
+    if (global.auth_type == auth_type::pam || global.auth_type == auth_type::ldap) return true;
+    const auto &rules = hba->all();
+    return std::any_of(rules.begin(), rules.end(), [](const auth::hba_rule &it) {
+        return it.method == auth::hba_method::pam || it.method == auth::hba_method::ldap;
+    });
 }
 
 const user *settings::find_user(std::string_view name) const {

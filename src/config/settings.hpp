@@ -13,6 +13,7 @@
 
 #include "auth/hba.hpp"
 #include "auth/ident_map.hpp"
+#include "auth/ldap_options.hpp"
 #include "auth/userlist.hpp"
 #include "base/secret.hpp"
 #include "base/time.hpp"
@@ -24,7 +25,7 @@ namespace pgsluice::config {
 enum class pool_mode : std::uint8_t { session, transaction, statement };
 
 /// How clients prove who they are.
-enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256, cert, hba };
+enum class auth_type : std::uint8_t { any, trust, plain, md5, scram_sha_256, cert, hba, pam, ldap };
 
 /// What becomes of a server whose client goes away in the middle of something: ended there and kept, or closed.
 enum class disconnect_action : std::uint8_t { cancel, close };
@@ -84,9 +85,10 @@ struct global_settings {
         "FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
     std::string auth_dbname;  ///< entry of [databases] to ask; "" = the client's
     base::duration login_failure_max_delay = base::seconds(3);
-    std::string auth_hba_file;    ///< with auth_type hba alone
-    std::string auth_ident_file;  ///< with auth_type hba alone; "" = no maps
-    int scram_iterations = 4096;  ///< for verifiers made from plain passwords; at least 1
+    std::string auth_hba_file;      ///< with auth_type hba alone
+    std::string auth_ident_file;    ///< with auth_type hba alone; "" = no maps
+    std::string auth_ldap_options;  ///< with auth_type ldap alone; may hold a password
+    int scram_iterations = 4096;    ///< for verifiers made from plain passwords; at least 1
 
     // Logging.
     bool log_connections = true;
@@ -193,6 +195,10 @@ struct settings {
     /// auth_hba_file and auth_ident_file; never null. Without auth_type hba there are no rules and no maps.
     std::shared_ptr<const auth::hba_rules> hba = std::make_shared<const auth::hba_rules>();
     std::shared_ptr<const auth::ident_maps> ident = std::make_shared<const auth::ident_maps>();
+    std::shared_ptr<const auth::ldap_options> ldap;  ///< auth_ldap_options; null without auth_type ldap
+
+    /// Some client may be one whose password PAM or an LDAP server judges.
+    bool asks_pam_or_ldap() const;
 
     /// The entry a client that asks for `name` gets: its own, else the wildcard, else null. Lives as long as *this.
     const database *find_database(std::string_view name) const;

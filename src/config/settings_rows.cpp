@@ -75,9 +75,9 @@ constexpr std::array table = std::to_array<setting>({
      "0 refuses names instead of passing them on: the next transaction may run on another server."},
     {group::authentication, "auth_type", &values::auth_type, "md5", 0, 0, reloads, "",
      "How clients prove who they are. md5 uses SCRAM for users whose secret is a SCRAM one; hba asks auth_hba_file.",
-     "No ldap and pam yet: refused."},
+     "pam goes with auth_user too, which is then not asked."},
     {group::authentication, "auth_file", &values::auth_file, "", 0, 0, reloads, "",
-     "File of users and their secrets; read again on reload. Needed unless auth_type is any.",
+     "File of users and their secrets; read again on reload. Needed unless auth_type is any, pam or ldap.",
      "Required; always read again on reload, also when its date is the same."},
     {group::authentication, "auth_user", &values::auth_user, "", 0, 0, reloads, "",
      "Who runs auth_query; its own secret is in auth_file. Empty: users are those of auth_file.",
@@ -101,6 +101,9 @@ constexpr std::array table = std::to_array<setting>({
     {group::authentication, "auth_ident_file", &values::auth_ident_file, "", 0, 0, reloads, "",
      "File of user name maps in the form of pg_ident.conf, for map= in auth_hba_file; read again on reload.",
      "A bad line is refused, not skipped."},
+    {group::authentication, "auth_ldap_options", &values::auth_ldap_options, "", 0, 0, reloads, "",
+     "For auth_type ldap: which server, and how a user is found there, as behind the word ldap in auth_hba_file.",
+     "What does not go together is refused, as in PostgreSQL. Names are escaped."},
     {group::authentication, "scram_iterations", &values::scram_iterations, "4096", 1, auth::scram_iterations_max,
      reloads, "iterations", "Iterations of the SCRAM verifiers made from plain passwords in auth_file.", ""},
     {group::logging, "log_connections", &values::log_connections, "1", 0, 1, reloads, "", "Log logins.", ""},
@@ -232,12 +235,10 @@ constexpr std::array table = std::to_array<setting>({
 });
 
 constexpr auto harmless = known_class::harmless;
-constexpr auto security = known_class::security;
 
 // PgBouncer 1.25.2 and its git head. service_name is absent: on Linux PgBouncer refuses it as well.
 constexpr std::array known = std::to_array<known_setting>({
     {"admin_users", harmless, ""},
-    {"auth_ldap_options", security, ""},
     {"autodb_idle_timeout", harmless, ""},
     {"conffile", harmless, ""},
     {"dns_max_ttl", harmless, ""},

@@ -87,7 +87,9 @@ struct type_namer {
     std::string operator()(std::string global_settings::*) const { return "text"; }
     std::string operator()(std::vector<std::string> global_settings::*) const { return "comma list"; }
     std::string operator()(pool_mode global_settings::*) const { return "session, transaction, statement"; }
-    std::string operator()(auth_type global_settings::*) const { return "any, trust, plain, md5, scram-sha-256, hba"; }
+    std::string operator()(auth_type global_settings::*) const {
+        return "any, trust, plain, md5, scram-sha-256, cert, hba, pam, ldap";
+    }
     std::string operator()(disconnect_action global_settings::*) const { return "cancel, close"; }
     std::string operator()(error_codes global_settings::*) const { return "standard, pgbouncer"; }
     std::string operator()(protocol_version global_settings::*) const { return "3.0, 3.2"; }
@@ -153,6 +155,7 @@ std::optional<std::string> assign(const setting &row, std::string_view text, glo
 }
 
 std::string value_text(const setting &row, const global_settings &values) {
+    if (row.name == "auth_ldap_options") return auth::without_password(values.auth_ldap_options);
     return std::visit([&](auto member) { return writer{}(values.*member); }, row.member);
 }
 

@@ -46,7 +46,7 @@ const setting *find_setting(std::string_view name);
 
 /// Reads `text` into its member. Answers what is wrong ("must be ..."), and then changes nothing.
 std::optional<std::string> assign(const setting &, std::string_view text, global_settings &);
-/// The value as SHOW CONFIG prints it.
+/// The value as SHOW CONFIG prints it: without a password.
 std::string value_text(const setting &, const global_settings &);
 /// "text", "0 or 1", "1 to 65535", ...: what the reference prints as the type.
 std::string type_text(const setting &);

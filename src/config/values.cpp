@@ -15,8 +15,9 @@ namespace pgsluice::config {
 namespace {
 
 constexpr std::array pool_modes{pool_mode::session, pool_mode::transaction, pool_mode::statement};
-constexpr std::array auth_types{auth_type::any,           auth_type::trust, auth_type::plain, auth_type::md5,
-                                auth_type::scram_sha_256, auth_type::cert,  auth_type::hba};
+constexpr std::array auth_types{auth_type::any, auth_type::trust,         auth_type::plain,
+                                auth_type::md5, auth_type::scram_sha_256, auth_type::cert,
+                                auth_type::hba, auth_type::pam,           auth_type::ldap};
 constexpr std::array protocol_versions{protocol_version::v3_0, protocol_version::v3_2};
 constexpr std::array sslmodes{sslmode::disable, sslmode::allow,     sslmode::prefer,
                               sslmode::require, sslmode::verify_ca, sslmode::verify_full};
@@ -65,6 +66,10 @@ const char *to_string(auth_type type) {
             return "cert";
         case auth_type::hba:
             return "hba";
+        case auth_type::pam:
+            return "pam";
+        case auth_type::ldap:
+            return "ldap";
     }
     return "?";
 }

@@ -6,7 +6,7 @@ namespace pgsluice::core {
 namespace {
 
 authentication let_in_if(bool proved, refusal otherwise) {
-    return {proved ? login_step::let_in : login_step::refuse, otherwise, {}};
+    return {.step = proved ? login_step::let_in : login_step::refuse, .refused = otherwise};
 }
 
 authentication by_certificate(const config::settings &settings, const client_facts &facts, std::string_view map,
@@ -24,24 +24,34 @@ authentication by_peer(const config::settings &settings, const client_facts &fac
     return let_in_if(name && settings.ident->allows(map, *name, user), refusal::peer_failed);
 }
 
+authentication by_judge(password_judge judge) {
+    const auto refused = judge.ldap ? refusal::ldap_failed : refusal::pam_failed;
+    return {.step = login_step::ask_outside, .refused = refused, .judge = std::move(judge)};
+}
+
 authentication by_method(const config::settings &settings, const auth::hba_rule &rule, const client_facts &facts,
                          std::string_view user, host_facts *host) {
     switch (rule.method) {
         case auth::hba_method::trust:
-            return {login_step::let_in, refusal::trust_failed, {}};
+            return {.step = login_step::let_in, .refused = refusal::trust_failed};
         case auth::hba_method::md5:
-            return {login_step::ask_md5, refusal::login_rejected, {}};
+            return {.step = login_step::ask_md5};
         case auth::hba_method::password:
-            return {login_step::ask_password, refusal::login_rejected, {}};
+            return {.step = login_step::ask_password};
         case auth::hba_method::scram:
-            return {login_step::ask_scram, refusal::login_rejected, {}};
+            return {.step = login_step::ask_scram};
         case auth::hba_method::peer:
             return by_peer(settings, facts, rule.map, user, host);
         case auth::hba_method::cert:
             return by_certificate(settings, facts, rule.map, user, rule.by_subject);
+        case auth::hba_method::ldap:
+            return by_judge({.ldap = rule.ldap});
+        case auth::hba_method::pam: {
+            password_judge judge{.pam_use_hostname = rule.pam_use_hostname};
+            if (!rule.pam_service.empty()) judge.pam_service = rule.pam_service;
+            return by_judge(std::move(judge));
+        }
         case auth::hba_method::reject:
-        case auth::hba_method::ldap:  // no file with one of these two is loaded
-        case auth::hba_method::pam:
             break;
     }
     return {};
@@ -51,7 +61,7 @@ authentication by_rule(const config::settings &settings, const auth::hba_rule &r
                        std::string_view user, host_facts *host) {
     // clientcert= comes on top of the method: whoever fails it is not asked for anything else.
     if (rule.certificate != auth::hba_certificate::none && !(facts.tls && facts.certificate_verified))
-        return {login_step::refuse, refusal::certificate_failed, {}};
+        return {.refused = refusal::certificate_failed};
     if (rule.certificate == auth::hba_certificate::verify_full && rule.method != auth::hba_method::cert) {
         auto checked = by_certificate(settings, facts, {}, user, rule.by_subject);
         if (checked.step == login_step::refuse) return checked;
@@ -103,19 +113,23 @@ authentication authentication_for(const config::settings &settings, const client
                                   host_facts *host, const std::string *host_name) {
     switch (settings.global.auth_type) {
         case config::auth_type::any:
-            return {login_step::let_in_any, refusal::login_rejected, {}};
+            return {.step = login_step::let_in_any};
         case config::auth_type::trust:
-            return {login_step::let_in, refusal::trust_failed, {}};
+            return {.step = login_step::let_in, .refused = refusal::trust_failed};
         case config::auth_type::plain:
-            return {login_step::ask_password, refusal::login_rejected, {}};
+            return {.step = login_step::ask_password};
         case config::auth_type::md5:
-            return {login_step::ask_md5, refusal::login_rejected, {}};
+            return {.step = login_step::ask_md5};
         case config::auth_type::scram_sha_256:
-            return {login_step::ask_scram, refusal::login_rejected, {}};
+            return {.step = login_step::ask_scram};
         case config::auth_type::cert:
             return by_certificate(settings, facts, {}, claim.user);
         case config::auth_type::hba:
             return by_hba(settings, facts, claim, host, host_name);
+        case config::auth_type::pam:
+            return by_judge({});
+        case config::auth_type::ldap:
+            return by_judge({.ldap = settings.ldap});
     }
     return {};
 }

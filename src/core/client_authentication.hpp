@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -45,13 +46,25 @@ enum class login_step : std::uint8_t {
     ask_password,  ///< in the clear
     ask_md5,       ///< or SCRAM, where such a secret is stored
     ask_scram,
+    ask_outside,   ///< in the clear; `judge` says whether it is right
     look_up_name,  ///< decide again when the host name of its address is known
+};
+
+/// Who knows a user's password where we do not, and how it is asked.
+struct password_judge {
+    /// PgBouncer's, whose /etc/pam.d/pgbouncer is there already. Source: its documentation, auth_type pam.
+    static constexpr const char *usual_pam_service = "pgbouncer";
+
+    std::string pam_service = usual_pam_service;
+    bool pam_use_hostname = false;
+    std::shared_ptr<const auth::ldap_options> ldap{};  ///< null: PAM
 };
 
 struct authentication {
     login_step step = login_step::refuse;
     refusal refused = refusal::login_rejected;
-    std::string place;  ///< for the log alone: the line that decided; "" where auth_type did
+    password_judge judge{};  ///< ask_outside
+    std::string place{};     ///< for the log alone: the line that decided; "" where auth_type did
 };
 
 struct login_claim {

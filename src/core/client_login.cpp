@@ -101,7 +101,8 @@ std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(st
 
 void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
     stage_ = stage::done;
-    guessed_ = why == refusal::password_failed || why == refusal::sasl_failed;
+    guessed_ = why == refusal::password_failed || why == refusal::sasl_failed || why == refusal::pam_failed ||
+               why == refusal::ldap_failed;
     fx.to_client.make(
         [&](std::string &out) { append_refusal(out, why, argument, env_.settings->global.error_sqlstate); });
     fx.why = words(why, argument).message;
@@ -117,7 +118,8 @@ base::duration client_login::keep_back(base::time_point now) const {
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
-    const bool waits = stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup;
+    const bool waits =
+        stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup || stage_ == stage::checking;
     if (waits || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
@@ -303,8 +305,9 @@ void client_login::authenticate(const std::string *host_name, effects &fx) {
     facts_.certificate_verified =
         !channel_.peer_subject.empty() || !channel_.peer_name.empty() || !channel_.peer_alternative_names.empty();
     decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_.host, host_name);
-    const bool needs_user = decided_.step != login_step::let_in_any && decided_.step != login_step::refuse &&
-                            decided_.step != login_step::look_up_name;
+    // Who is judged outside is known there.
+    const bool needs_user = !is_asked_outside() && decided_.step != login_step::let_in_any &&
+                            decided_.step != login_step::refuse && decided_.step != login_step::look_up_name;
     if (needs_user && credential_ == nullptr) question_ = question_for(*settings_, database_, user_);
     if (!question_) return carry_out(fx);
     stage_ = stage::lookup;
@@ -337,6 +340,7 @@ void client_login::carry_out(effects &fx) {
             fx.client = client_next::find_name;
             return;
         case login_step::ask_password:
+        case login_step::ask_outside:
             stage_ = stage::cleartext;
             return fx.to_client.make(
                 [](std::string &out) { backend::append_authentication(out, backend::authentication_code::cleartext); });
@@ -403,6 +407,12 @@ void client_login::on_password(std::string_view body, effects &fx) {
     const auto answer = in.cstring();
     if (!in.done()) return refuse(refusal::bad_login_message, fx);
     if (answer.empty()) return refuse(refusal::empty_password, fx);
+    if (is_asked_outside()) {
+        given_ = base::secret(answer);
+        stage_ = stage::checking;
+        fx.client = client_next::check_password;
+        return;
+    }
     bool right = false;
     if (stage_ == stage::cleartext) {
         right = right_cleartext(answer);
@@ -416,6 +426,49 @@ void client_login::on_password(std::string_view body, effects &fx) {
         right = base::equal_constant_time(auth::md5_response(auth::md5_secret(answer, user_), salt_), answer) && false;
     }
     right ? accept(fx) : refuse(refusal::password_failed, fx);
+}
+
+auth::password_check client_login::take_check() {
+    using kind = auth::password_check::kind;
+    auth::password_check check;
+    check.user = user_;
+    check.password = given_;
+    const auto &judge = decided_.judge;
+    if (!judge.ldap) {
+        check.what = kind::pam;
+        check.service = judge.pam_service;
+        check.remote_host = facts_.tcp ? to_text(facts_.address.unmapped()) : "[local]";
+        check.resolve_host = judge.pam_use_hostname && facts_.tcp;
+        return check;
+    }
+    const auto &ldap = *judge.ldap;
+    check.what = kind::ldap;
+    check.uris = ldap.uris();
+    check.start_tls = ldap.start_tls;
+    check.base_dn = ldap.base_dn.value_or("");
+    check.bind_dn = ldap.bind_dn;
+    check.bind_password = ldap.bind_password;
+    check.scope = ldap.scope;
+    check.search = ldap.searches();
+    if (check.search)
+        check.filter = ldap.filter_for(user_);
+    else
+        check.name = ldap.name_to_bind(user_).value_or("");
+    return check;
+}
+
+void client_login::on_checked(const auth::password_verdict &verdict, effects &fx) {
+    if (stage_ != stage::checking) return;
+    auto given = std::exchange(given_, {});
+    if (verdict.what == auth::password_verdict::kind::right) {
+        // For the user's servers, as PgBouncer does with PAM.
+        auto found = std::make_shared<auth::credential>();
+        found->text = std::move(given);
+        found_ = std::move(found);
+        return accept(fx);
+    }
+    refuse(verdict.what == auth::password_verdict::kind::wrong ? decided_.refused : refusal::password_unchecked, fx);
+    if (!verdict.why.empty()) fx.why += " (" + verdict.why + ")";
 }
 
 void client_login::on_sasl_first(std::string_view body, effects &fx) {

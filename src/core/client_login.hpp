@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "auth/password_check.hpp"
 #include "auth/scram.hpp"
 #include "config/settings.hpp"
 #include "core/auth_query.hpp"
@@ -74,6 +75,9 @@ public:
     /// After find_secret.
     const secret_question &question() const { return *question_; }
     void on_secret(const secret_answer &, effects &);
+    /// After check_password: the question, which is then the caller's alone.
+    auth::password_check take_check();
+    void on_checked(const auth::password_verdict &, effects &);
     /// After find_name: the name that the client's address has and that has this address; "" when there is none.
     void on_named(const std::string &host_name, effects &);
 
@@ -99,7 +103,7 @@ public:
         return protocol_ >= wire::protocol_3_2 ? cancel_key::long_bytes : cancel_key::short_bytes;
     }
     bool has_credential() const { return credential_ != nullptr; }
-    /// What auth_query has found; null for users of auth_file.
+    /// What auth_query has found, or the password that PAM or LDAP has found right; null for users of auth_file.
     const std::shared_ptr<const auth::credential> &found() const { return found_; }
     /// After a login by password or SCRAM with a stored verifier: the keys for pass-through, and the verifier they
     /// belong to.
@@ -112,6 +116,7 @@ private:
         naming,
         lookup,
         cleartext,
+        checking,
         md5,
         sasl_first,
         sasl_final,
@@ -130,6 +135,7 @@ private:
     void on_sasl_final(std::string_view body, effects &);
     bool right_cleartext(std::string_view password);
     void authenticate(const std::string *host_name, effects &);
+    bool is_asked_outside() const { return decided_.step == login_step::ask_outside; }
     void carry_out(effects &);
     void begin_md5(effects &);
     void begin_sasl(effects &);
@@ -157,6 +163,7 @@ private:
     std::optional<secret_question> question_;
     std::shared_ptr<const auth::credential> found_;
     const auth::credential *credential_ = nullptr;  ///< in settings_ or found_; null for an unknown user
+    base::secret given_;                            ///< while checking: the client's password
     std::string salt_;
     std::optional<auth::scram_server> scram_;
     std::optional<auth::scram_keys> keys_;

@@ -84,6 +84,12 @@ void client_session::on_secret(const secret_answer &answer, effects &fx) {
     if (fx.client == client_next::close) state_ = client_state::closing;
 }
 
+void client_session::on_checked(const auth::password_verdict &answer, time_point now, effects &fx) {
+    if (state_ != client_state::login) return;
+    login_->on_checked(answer, fx);
+    if (fx.client == client_next::close && !keeps_back(now, fx)) state_ = client_state::closing;
+}
+
 void client_session::on_joined(shared_route route, time_point now) {
     route_ = std::move(route);
     state_ = client_state::joining;

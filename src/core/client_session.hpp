@@ -43,6 +43,10 @@ public:
     void on_channel(channel it) { login_->on_channel(std::move(it)); }
     void on_admitted(effects &fx) { login_->on_admitted(fx); }
     void on_secret(const secret_answer &, effects &fx);
+    /// After client_next::check_password.
+    auth::password_check take_check() { return login_->take_check(); }
+    /// PAM or LDAP has answered to take_check().
+    void on_checked(const auth::password_verdict &answer, base::time_point now, effects &);
     void on_named(const std::string &host_name, effects &fx);
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);

@@ -13,15 +13,16 @@ namespace pgsluice::core {
 /// What a client's machine needs done.
 enum class client_next : std::uint8_t {
     none,
-    admit,        ///< the startup packet is good: ask the ledger for a place under max_client_conn
-    find_name,    ///< find the host name of its address, then on_named()
-    find_secret,  ///< auth_file does not know the user: find the answer to question(), then on_secret()
-    join,         ///< logged in: ask the ledger for its pool and the welcome
-    want,         ///< has a request: ask the ledger for a server
-    cancel,       ///< this connection is a CancelRequest: look its key up, then close
-    secure,       ///< send what is in the outbox, then let the TLS handshake begin with the bytes that were not taken
-    resume,       ///< what the machine waited for is done: give it the bytes it has not taken yet
-    close,        ///< send what is in the outbox, then close
+    admit,           ///< the startup packet is good: ask the ledger for a place under max_client_conn
+    find_name,       ///< find the host name of its address, then on_named()
+    find_secret,     ///< auth_file does not know the user: find the answer to question(), then on_secret()
+    check_password,  ///< ask PAM or LDAP what take_check() says, then on_checked()
+    join,            ///< logged in: ask the ledger for its pool and the welcome
+    want,            ///< has a request: ask the ledger for a server
+    cancel,          ///< this connection is a CancelRequest: look its key up, then close
+    secure,  ///< send what is in the outbox, then let the TLS handshake begin with the bytes that were not taken
+    resume,  ///< what the machine waited for is done: give it the bytes it has not taken yet
+    close,   ///< send what is in the outbox, then close
 };
 
 /// What a server's machine needs done.

@@ -59,6 +59,13 @@ constexpr std::array table{
     row{refusal::login_rejected, fatal, "28000", "login rejected", "", ""},
     row{refusal::peer_failed, fatal, "28000", "unix socket login rejected", "", ""},
     row{refusal::certificate_failed, fatal, "28000", "certificate authentication failed", "", ""},
+    // The same for an unknown user. Why it was is for the log alone.
+    row{refusal::pam_failed, fatal, "28000", "PAM authentication failed", "", ""},
+    row{refusal::ldap_failed, fatal, "28000", "LDAP authentication failed", "", ""},
+    row{refusal::password_unchecked, fatal, "57P03", "the password could not be checked",
+        "PAM or the LDAP server has failed or did not answer in time.", "The log of the pooler says why."},
+    row{refusal::too_many_checks, fatal, "53300", "too many passwords are being checked",
+        "PAM or the LDAP server is slower than clients log in, and the queue is full.", "Connect again in a moment."},
     row{refusal::empty_password, fatal, "28P01", "empty password returned by client", "", ""},
     row{refusal::password_too_long, fatal, "08P01", "password too long", "", ""},
     row{refusal::no_forced_user, fatal, "28000", "bouncer config error",

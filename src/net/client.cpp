@@ -1,6 +1,7 @@
 // The client driver: read, run the machine, send, do what it asks for.
 #include "net/client.hpp"
 
+#include <openssl/crypto.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <cstring>
@@ -102,9 +103,12 @@ void client::receive() {
     }
     if (gone_) return;
     if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
+    const bool secret = session_.state() == core::client_state::login;
     if (behind) {
+        const auto all = have + static_cast<std::size_t>(count);
         std::memcpy(scratch, in_.view().data(), have);
-        feed({scratch, have + static_cast<std::size_t>(count)});
+        feed({scratch, all});
+        if (secret) OPENSSL_cleanse(scratch, all);  // there may have been a password
     } else {
         in_.append({scratch, static_cast<std::size_t>(count)});
         feed(in_.view());
@@ -158,6 +162,9 @@ bool client::step(core::effects &effects) {
         case core::client_next::find_secret:
             find_secret();
             return false;
+        case core::client_next::check_password:
+            check_password(effects);
+            return false;
         case core::client_next::join:
             return join(effects);
         case core::client_next::want:
@@ -187,6 +194,29 @@ void client::on_secret(const core::secret_answer &answer) {
     {
         worker::effects_lease effects(worker_);
         session_.on_secret(answer, *effects);
+        if (!go_on_with_login(*effects)) return;
+    }
+    arm();
+    pump();
+}
+
+void client::check_password(core::effects &effects) {
+    auto &here = worker_;
+    auto question = session_.take_check();
+    asked_ = question.what == auth::password_check::kind::pam ? &here.all().pam : &here.all().ldap;
+    check_ = asked_->ask(std::move(question), session_.deadline(), [&here, id = id_](auth::password_verdict verdict) {
+        here.post([&here, id, verdict = std::move(verdict)] { here.checked(id, verdict); });
+    });
+    effects.client = core::client_next::none;
+    if (!check_) session_.on_refused(core::refusal::too_many_checks, {}, effects);
+}
+
+void client::on_checked(const auth::password_verdict &verdict) {
+    check_ = nullptr;
+    if (gone_ || session_.state() != core::client_state::login) return;
+    {
+        worker::effects_lease effects(worker_);
+        session_.on_checked(verdict, worker_.now(), *effects);
         if (!go_on_with_login(*effects)) return;
     }
     arm();
@@ -462,6 +492,7 @@ void client::close_after(const core::effects &effects) {
 void client::close(std::string_view why, bool linger_for_peer, core::parting how) {
     if (gone_) return;
     gone_ = true;
+    if (auto asked = std::exchange(check_, nullptr)) asked_->forget(asked);
     if (worker_.global().log_disconnections && !seat_->looks_up) {
         log::info("{} closing because: {} (age={}s)", name(), why,
                   std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());

@@ -24,6 +24,7 @@ public:
     /// One of the pooler's own, for auth_query: logged in from the start.
     void start_as(std::string database, std::string user);
     void on_secret(const core::secret_answer &);
+    void on_checked(const auth::password_verdict &);
     /// Gives the machine the bytes it has not taken yet; after whatever it waited for has happened.
     void pump();
     /// A server is this client's now, on this worker.
@@ -68,6 +69,7 @@ private:
     bool admit(core::effects &);
     void find_name();
     void find_secret();
+    void check_password(core::effects &);
     bool go_on_with_login(core::effects &);
     bool join(core::effects &);
     bool want(core::effects &);
@@ -94,6 +96,8 @@ private:
     bool closed_ = false;
     handshake handshake_ = handshake::none;
     std::unique_ptr<tls_session> starting_;  ///< between the steps of its handshake
+    password_checks *asked_ = nullptr;       ///< `check_` is with it
+    password_checks::ticket check_;
     leftover in_;
 };
 

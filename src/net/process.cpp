@@ -38,6 +38,13 @@ boost::system::result<std::string, std::string> list_folder(const std::string &p
     return {boost::system::in_place_value, names};
 }
 
+/// Why the configuration can not be used, or "".
+std::string helper_missing(const config::settings &settings) {
+    if (!settings.asks_pam_or_ldap() || !password_checks::helper().empty()) return {};
+    return "pam and ldap need the program pgsluice-check-password, which is neither beside pgsluice nor in "
+           "../libexec/pgsluice: install it (cmake --install)";
+}
+
 }  // namespace
 
 log::options log_options(const command_line &line, const config::global_settings &global) {
@@ -70,6 +77,7 @@ std::string process::listen() {
     // Before anybody can know that we are here: a signal must not find its default action.
     for (const int number : {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(number);
     ::signal(SIGPIPE, SIG_IGN);
+    if (auto missing = helper_missing(*settings_); !missing.empty()) return missing;
     auto made = make_tls(settings_->global);
     if (made.has_error()) return made.error();
     tls_ = std::move(*made);
@@ -118,6 +126,8 @@ int process::run() {
     for (const auto &it : shared_->workers) it->stop();
     for (const auto &it : shared_->workers) it->join();
     shared_->crypto.stop();
+    shared_->pam.stop();
+    shared_->ldap.stop();
     log::info("process ends");
     return 0;
 }
@@ -172,6 +182,10 @@ void process::reload() {
     auto fresh = config::load(line_.file, read_file, salt_key_, settings_.get());
     if (fresh.has_error()) {
         log::error("reload failed, nothing was changed: {}", config::to_string(fresh.error()));
+        return;
+    }
+    if (const auto missing = helper_missing(*fresh->value); !missing.empty()) {
+        log::error("reload failed, nothing was changed: {}", missing);
         return;
     }
     const auto watched = tls_files_;

@@ -10,6 +10,7 @@
 #include "net/asio.hpp"
 #include "net/crypto_pool.hpp"
 #include "net/name_finder.hpp"
+#include "net/password_checks.hpp"
 
 namespace pgsluice::net {
 
@@ -33,6 +34,7 @@ struct shared {
     /// Ends before the workers do: its answers go to them.
     name_finder names;
     crypto_pool crypto;
+    password_checks pam, ldap;
 
     /// Calls `use(ledger, orders)` under the mutex and hands each order to the worker it is for. Any thread.
     template <class Use>

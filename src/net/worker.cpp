@@ -126,6 +126,13 @@ void worker::secret_for(base::client_id id, const core::secret_answer &answer) {
     keep->on_secret(answer);
 }
 
+void worker::checked(base::client_id id, const auth::password_verdict &verdict) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_checked(verdict);
+}
+
 void worker::on_handshake(base::client_id id, handshake_step step) {
     const auto found = clients_.find(id);
     if (found == clients_.end()) return;

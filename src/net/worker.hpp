@@ -85,6 +85,8 @@ public:
     void on_handshake(base::server_id, handshake_step);
     /// What auth_query has found for one of our clients; nobody's if that client has gone.
     void secret_for(base::client_id, const core::secret_answer &);
+    /// What PAM or LDAP says of the password of one of our clients; nobody's if that client has gone.
+    void checked(base::client_id, const auth::password_verdict &);
     void use_settings(std::shared_ptr<const config::settings>, tls_contexts);
     /// The host name that one of our clients waits for; nobody's if it has gone.
     void named(base::client_id, const std::optional<std::string> &name);

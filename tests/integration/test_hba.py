@@ -319,7 +319,7 @@ def test_a_bad_line_is_refused_and_the_old_rules_stay(make_hba):
 
 def test_a_bad_file_is_refused_at_the_start(make_hba):
     for hba, words in (("host all all all magic", "hba.conf:1: unknown method"),
-                       ("\nhost all all all pam", "hba.conf:2: method pam: not in this version"),
+                       ("\nhost all all all pam pamservice=a/b", "hba.conf:2: pamservice is the name of a PAM service"),
                        ("local all all trust\ninclude nothing", "nothing\": No such file or directory")):
         pooler = make_hba(hba, start=False)
         status, told = pooler.run()

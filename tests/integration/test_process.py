@@ -157,7 +157,7 @@ BAD = {  # what to put in, the line that is named, words of the message
     "unit": ("server_lifetime = 1h\n", 11, ["server_lifetime"]),
     "negative time": ("query_timeout = -1\n", 11, ["query_timeout"]),
     "word": ("pool_mode = sometimes\n", 11, ["pool_mode", "sometimes"]),
-    "auth_type": ("auth_type = pam\n", 11, ["auth_type"]),
+    "auth_type": ("auth_type = ldap\n", 11, ["auth_type", "auth_ldap_options"]),
     "database option out of range": ("[databases]\nx = port=70000\n", 12, ["port"]),
     "database option without a value": ("[databases]\nx = host=\n", 12, ["empty value"]),
     "reserved database": ("[databases]\npgbouncer = host=x\n", 12, ["pgbouncer"]),

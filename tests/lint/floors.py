@@ -16,6 +16,7 @@ FLOORS = {
     "config": {"config", "auth", "base"},
     "core": {"core", "config", "auth", "wire", "base"},
     "net": {"net", "core", "config", "auth", "wire", "base"},
+    "helper": {"helper", "auth", "base"},  # a program of its own
     "main.cpp": {"net", "core", "config", "auth", "wire", "base"},
 }
 PURE = {"base", "wire", "auth", "config", "core"}

@@ -34,8 +34,9 @@ def program():
         path = os.path.abspath(os.environ["PGSLUICE_BIN"])
         if subprocess.run(unprivileged() + ["test", "-x", path]).returncode != 0:
             copy = os.path.join(temporary_directory("pgsluice-bin-"), os.path.basename(path))
-            shutil.copy(path, copy)
-            give_away(copy)
+            helper = os.path.join(os.path.dirname(path), "pgsluice-check-password")
+            for it in (path, helper) if os.path.exists(helper) else (path,):
+                give_away(shutil.copy(it, os.path.join(os.path.dirname(copy), os.path.basename(it))))
             path = copy
         _program = path
     return _program

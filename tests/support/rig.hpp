@@ -159,6 +159,14 @@ public:
         collect();
         if (step()) pump();
     }
+    /// The answer to `asked`.
+    void checked(auth::password_verdict::kind what, const std::string &for_the_log = {}) {
+        fx_.clear();
+        asked.reset();
+        client_->on_checked({what, for_the_log}, world_.now, fx_);
+        collect();
+        if (step()) pump();
+    }
     void server_sends(std::string_view bytes) {
         if (server_ == nullptr) {
             stray += bytes;
@@ -249,6 +257,7 @@ public:
     std::string stray;                            ///< what "the server" sent while the client had none
     core::parting leaves = core::parting::ended;  ///< how a client that dies goes
     bool client_gone = false, wants_cancel = false, hold_welcome = false, looks_up = false;
+    std::optional<auth::password_check> asked;  ///< that PAM or LDAP is to answer
     std::size_t asked_key_bytes = 0;
     int releases = 0, grants = 0, cancels = 0;
     bool released_unclean = false;
@@ -300,6 +309,9 @@ private:
                 return fx_.client == core::client_next::none || step();
             case core::client_next::find_name:
                 looks_up = true;
+                return false;
+            case core::client_next::check_password:
+                asked = client_->take_check();
                 return false;
             case core::client_next::find_secret:
                 return false;  // on_secret() is the test's to call

@@ -355,7 +355,8 @@ TEST(auth_hba, what_a_rule_holds) {
     EXPECT_EQ(rules[0].method, hba_method::cert);
     EXPECT_EQ(rules[0].map, "m");
     EXPECT_EQ(rules[1].certificate, hba_certificate::verify_ca);
-    EXPECT_EQ(rules[2].options.at(0), std::pair(std::string("pamservice"), std::string("s")));
+    EXPECT_EQ(rules[2].pam_service, "s");
+    EXPECT_FALSE(rules[2].pam_use_hostname);
     EXPECT_EQ(rules[3].method, hba_method::peer);
     EXPECT_EQ(rules[3].map, "a b");
     for (const auto *const name : {"trust", "reject", "md5", "password", "scram-sha-256", "peer", "pam"})

@@ -85,6 +85,8 @@ TEST(client_authentication, every_auth_type) {
         {auth_type::scram_sha_256, {login_step::ask_scram, ""}},
         {auth_type::cert, bad_certificate},
         {auth_type::hba, rejected},
+        {auth_type::pam, {login_step::ask_outside, ""}},
+        {auth_type::ldap, {login_step::ask_outside, ""}},
     };
     for (const auto &[type, expected] : table) {
         config::settings settings;
@@ -106,6 +108,8 @@ TEST(client_authentication, every_hba_method) {
         {"md5", {login_step::ask_md5, ""}},
         {"scram-sha-256", {login_step::ask_scram, ""}},
         {"peer", {login_step::let_in, ""}},
+        {"pam", {login_step::ask_outside, ""}},
+        {"ldap ldapserver=x ldapbasedn=y", {login_step::ask_outside, ""}},
     };
     for (const auto &[method, expected] : table)
         EXPECT_EQ(decide(with_rules("local all all " + std::string(method)), over_unix()), expected) << method;
@@ -236,6 +240,143 @@ TEST(client_authentication, by_the_method_of_its_line) {
         asked.client_sends(fe::password(password));
         EXPECT_EQ(asked.client_gone, password == std::string_view("wrong"));
         EXPECT_EQ(asked.why, asked.client_gone ? "password authentication failed (hba:2)" : "");
+    }
+}
+
+// ---- PAM and LDAP ----
+
+using verdict = auth::password_verdict::kind;
+
+TEST(client_authentication, what_pam_is_asked) {
+    const struct {
+        const char *rules;
+        client_facts facts;
+        const char *service, *host;
+        bool resolve;
+    } table[] = {
+        {"host all all all pam", over_tcp("10.1.2.3"), "pgbouncer", "10.1.2.3", false},
+        {"host all all all pam pamservice=own pam_use_hostname=1", over_tcp("::ffff:10.1.2.3"), "own", "10.1.2.3",
+         true},
+        {"host all all all pam pam_use_hostname=0", over_tcp("fe80::1"), "pgbouncer", "fe80:0:0:0:0:0:0:1", false},
+        {"local all all pam pam_use_hostname=1", over_unix(), "pgbouncer", "[local]", false},
+    };
+    for (const auto &line : table) {
+        auto around = with_login(line.rules, line.facts);
+        rig it(around);
+        it.client_sends(startup({{"user", "bob"}}));  // whom auth_file lacks
+        EXPECT_EQ(it.take_client(), message('R', be32(3)));
+        it.client_sends(fe::password("his"));
+        ASSERT_TRUE(it.asked) << line.rules;
+        EXPECT_EQ(it.asked->what, auth::password_check::kind::pam);
+        EXPECT_EQ(it.asked->user, "bob");
+        EXPECT_TRUE(it.asked->password.equals("his"));
+        EXPECT_EQ(it.asked->service, line.service);
+        EXPECT_EQ(it.asked->remote_host, line.host);
+        EXPECT_EQ(it.asked->resolve_host, line.resolve);
+        EXPECT_EQ(it.to_client, "");
+    }
+}
+
+TEST(client_authentication, what_ldap_is_asked) {
+    auto around =
+        with_login("host all all all ldap ldapurl=ldaps://x/dc=y?cn ldapbinddn=b ldapbindpasswd=s", over_tcp());
+    rig searched(around);
+    searched.client_sends(startup({{"user", "a*"}}) + fe::password("his"));
+    ASSERT_TRUE(searched.asked);
+    EXPECT_EQ(searched.asked->what, auth::password_check::kind::ldap);
+    EXPECT_EQ(searched.asked->uris, "ldaps://x:636");
+    EXPECT_TRUE(searched.asked->search);
+    EXPECT_EQ(searched.asked->filter, "(cn=a\\2a)");
+    EXPECT_EQ(searched.asked->base_dn, "dc=y");
+    EXPECT_EQ(searched.asked->bind_dn, "b");
+    EXPECT_TRUE(searched.asked->bind_password.equals("s"));
+    around = with_login("host all all all ldap ldapserver=x ldapsuffix=@y", over_tcp());
+    for (const std::string user : {"ann", "a@b"}) {
+        rig simple(around);
+        simple.client_sends(startup({{"user", user}}) + fe::password("his"));
+        ASSERT_TRUE(simple.asked);
+        EXPECT_FALSE(simple.asked->search);
+        EXPECT_EQ(simple.asked->name, user == "ann" ? "ann@y" : "") << "nobody's: never a search, never anonymous";
+    }
+}
+
+TEST(client_authentication, what_pam_and_ldap_answer) {
+    const std::string ldap = "host all all all ldap ldapserver=x ldapbasedn=y", pam = "host all all all pam";
+    const struct {
+        std::string rules;
+        verdict what;
+        refusal want;
+        const char *log;
+    } table[] = {
+        {pam, verdict::wrong, refusal::pam_failed, "PAM authentication failed (hba:1) (because)"},
+        {ldap, verdict::wrong, refusal::ldap_failed, "LDAP authentication failed (hba:1) (because)"},
+        {pam, verdict::failed, refusal::password_unchecked, "the password could not be checked (hba:1) (because)"},
+        {ldap, verdict::failed, refusal::password_unchecked, "the password could not be checked (hba:1) (because)"},
+    };
+    for (const auto &line : table) {
+        auto around = with_login(line.rules, over_tcp());
+        rig it(around);
+        it.client_sends(startup({{"user", "bob"}}) + fe::password("his"));
+        it.take_client();
+        it.checked(line.what, "because");
+        EXPECT_TRUE(it.client_gone) << line.rules;
+        EXPECT_EQ(it.to_client, refused(line.want)) << line.rules;
+        EXPECT_EQ(it.why, line.log);
+    }
+    for (const auto &rules : {pam, ldap}) {
+        auto around = with_login(rules, over_tcp());
+        rig it(around);
+        it.client_sends(startup({{"user", "bob"}}) + fe::password("his") + fe::query("select 1"));
+        EXPECT_EQ(it.to_server, "") << "kept until then";
+        it.checked(verdict::right);
+        EXPECT_FALSE(it.client_gone);
+        EXPECT_EQ(it.to_server, fe::query("select 1"));
+        // An answer that nobody waits for any more changes nothing.
+        it.take_client();
+        it.checked(verdict::wrong);
+        EXPECT_FALSE(it.client_gone);
+        EXPECT_EQ(it.to_client, "");
+        // An empty password binds as nobody: it is asked of nobody.
+        rig empty(around);
+        empty.client_sends(startup({{"user", "bob"}}) + fe::password(""));
+        EXPECT_FALSE(empty.asked);
+        EXPECT_TRUE(empty.to_client.ends_with(refused(refusal::empty_password)));
+    }
+}
+
+TEST(client_authentication, the_password_serves_for_servers) {
+    config::settings settings;
+    settings.global.auth_type = auth_type::pam;
+    environment env;
+    env.settings = std::make_shared<const config::settings>(std::move(settings));
+    for (const auto what : {verdict::right, verdict::wrong, verdict::failed}) {
+        client_login login(env, over_tcp());
+        effects fx;
+        login.on_bytes(startup({{"user", "bob"}}), fx);
+        login.on_admitted(fx);
+        login.on_bytes(fe::password("md5 his own"), fx);
+        ASSERT_EQ(fx.client, client_next::check_password);
+        const auto question = login.take_check();
+        EXPECT_TRUE(question.password.equals("md5 his own"));
+        login.on_checked({what, ""}, fx);
+        EXPECT_EQ(fx.client, what == verdict::right ? client_next::join : client_next::close);
+        ASSERT_EQ(login.found() != nullptr, what == verdict::right);
+        if (login.found() == nullptr) continue;
+        EXPECT_EQ(login.found()->form, auth::secret_form::plain);
+        EXPECT_TRUE(login.found()->text.equals("md5 his own"));
+    }
+}
+
+TEST(client_authentication, guesses_at_pam_and_ldap_are_kept_back) {
+    auto around = with_login("host all all all pam", over_tcp());
+    login_pace pace;
+    around.env.pace = &pace;
+    for (std::uint32_t i = 0; i <= login_pace::free_failures; ++i) {
+        rig it(around);
+        it.client_sends(startup({{"user", "bob"}}) + fe::password("his"));
+        it.take_client();
+        it.checked(verdict::wrong);
+        EXPECT_EQ(it.to_client.empty(), i == login_pace::free_failures) << i;
     }
 }
 

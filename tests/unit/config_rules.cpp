@@ -34,15 +34,15 @@ TEST(config_rules, are_read) {
 }
 
 TEST(config_rules, refuses) {
-    const std::string lacks = ": not in this version; refused, since starting without it would be weaker than asked";
     const std::tuple<std::string, std::string, std::string> table[] = {
         {"local all all magic", "", "hba.conf:1: unknown method \"magic\""},
         {"local all all trust\nlocal all +g trust\nlocal x\n", "",
          "hba.conf:2: +g: who is a member of what is known to PostgreSQL alone; name the users (and 1 more bad lines)"},
         {"local all all trust", "m a", "ident.conf:1: a line is a map, a system user and a database user"},
         {"include x", "", "hba.conf:1: \"x\": No such file or directory"},
-        {"\nhost all all all pam", "", "hba.conf:2: method pam" + lacks},
-        {"host all all all ldap ldapserver=x ldapprefix=y", "", "hba.conf:1: method ldap" + lacks},
+        {"\nhost all all all pam pam_use_hostname=x", "", "hba.conf:2: pam_use_hostname is 0 or 1"},
+        {"host all all all ldap ldapserver=x", "",
+         "hba.conf:1: method ldap needs ldapbasedn, ldapprefix or ldapsuffix"},
     };
     for (const auto &[hba, ident, fault] : table) EXPECT_EQ(fault_of(load_rules(hba, ident)), fault) << hba;
     EXPECT_EQ(fault_of(load_rules("", "", "auth_hba_file = gone\n")),
@@ -52,6 +52,40 @@ TEST(config_rules, refuses) {
     EXPECT_EQ(fault_of(load_rules("", "", "auth_hba_file =\n")), "p.ini:5: auth_type = hba needs auth_hba_file");
     EXPECT_EQ(fault_of(load_rules("local all all trust", "", "auth_file =\n")),
               "p.ini:5: auth_type = hba needs auth_file: without it nobody can log in");
+}
+
+constexpr built_in everything{true, true}, nothing{false, false};
+
+TEST(config_rules, what_is_not_built_in_is_refused) {
+    const auto load_with = [](std::string ini, built_in with) {
+        return load("p.ini",
+                    test::memory_files{{{"p.ini", "[databases]\ndb = host=x\n[pgbouncer]\n" + ini},
+                                        {"hba.conf", "local all all peer\nhost all all all pam\n"},
+                                        {"ldap.conf", "host all all all ldap ldapurl=ldap://x/dc=y,dc=z\n"}}},
+                    "salt key", nullptr, with);
+    };
+    const std::string without_pam =
+        "pam: this pgsluice was built without PAM; install libpam0g-dev and build it again (PGSLUICE_PAM)";
+    const std::string without_ldap =
+        "ldap: this pgsluice was built without LDAP; install libldap-dev and build it again (PGSLUICE_LDAP)";
+    const std::string ldap = "auth_type = ldap\nauth_ldap_options = ldapserver=x ldapprefix=cn=\n";
+    const std::pair<std::string, std::string> table[] = {
+        {"auth_type = pam", "p.ini:4: auth_type = " + without_pam},
+        {ldap, "p.ini:4: auth_type = " + without_ldap},
+        {"auth_type = hba\nauth_hba_file = hba.conf\n", "hba.conf:2: method " + without_pam},
+        {"auth_type = hba\nauth_hba_file = ldap.conf\n", "ldap.conf:1: method " + without_ldap},
+    };
+    for (const auto &[ini, fault] : table) {
+        EXPECT_EQ(fault_of(load_with(ini, nothing)), fault) << ini;
+        const auto good = load_with(ini, everything);  // auth_file is not needed
+        ASSERT_EQ(fault_of(good), "") << ini;
+        EXPECT_TRUE(good->value->asks_pam_or_ldap());
+    }
+    EXPECT_EQ(load_with(ldap, everything)->value->ldap->name_to_bind("ann"), "cn=ann");
+    const auto both = load_with("auth_type = pam\nauth_ldap_options = ldapserver=x ldapprefix=a\n", everything);
+    EXPECT_EQ(warnings_of(both), "p.ini:5: auth_ldap_options has no effect without auth_type = ldap\n");
+    EXPECT_EQ(fault_of(load_with("auth_type = ldap\nauth_ldap_options = ldapserver=x\n", everything)),
+              "p.ini:5: auth_ldap_options: method ldap needs ldapbasedn, ldapprefix or ldapsuffix");
 }
 
 TEST(config_rules, warns) {

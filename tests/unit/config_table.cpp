@@ -142,7 +142,7 @@ TEST(config_table, enumerations_in_any_case) {
     EXPECT_EQ(value_text(row_of("auth_type"), values), "scram-sha-256");
     EXPECT_EQ(assign(row_of("pool_mode"), "", values), "must be session, transaction or statement");
     EXPECT_EQ(assign(row_of("auth_type"), "peer", values),
-              "must be any, trust, plain, md5, scram-sha-256, cert or hba");
+              "must be any, trust, plain, md5, scram-sha-256, cert, hba, pam or ldap");
 }
 
 TEST(config_table, tls_protocols_as_pgbouncer_lists_them) {
