@@ -48,10 +48,10 @@ struct hba_rule {
     std::string host_name;                     ///< name; of a suffix, with its dot
     hba_method method = hba_method::reject;
     hba_certificate certificate = hba_certificate::none;
-    bool by_subject = false;  ///< clientname=DN: the whole subject of the certificate is the name, not its CN
-    std::string map;          ///< "" = names must be equal
-    std::string pam_service;  ///< pam: "" = the usual one
-    bool pam_use_hostname = false;             ///< pam: modules are told the client's host name, not its address
+    bool by_subject = false;        ///< clientname=DN: the whole subject of the certificate is the name, not its CN
+    std::string map;                ///< "" = names must be equal
+    std::string pam_service;        ///< pam: "" = the usual one
+    bool pam_use_hostname = false;  ///< pam: modules are told the client's host name, not its address
     std::shared_ptr<const ldap_options> ldap;  ///< ldap: never null
 };
 
