@@ -58,6 +58,21 @@ public:
             if (auto failed = take_entry(entry)) return failed;
         if (out_.databases.empty() && !out_.wildcard) warn({path, 0, "no entry in [databases]: no client can connect"});
         warn_of_open_doors();
+        return check_whole();
+    }
+
+    fault change(const settings &running, const ini_entry &entry) {
+        out_ = running;
+        for (const auto &[name, place] : running.set_at) setting_lines_[name] = {place.file, place.line, {}};
+        out_.credentials.clear();  // what is read from files is read again
+        out_.hba = std::make_shared<const auth::hba_rules>();
+        out_.ident = std::make_shared<const auth::ident_maps>();
+        if (auto failed = take_entry(entry)) return failed;
+        warnings_.clear();
+        return check_whole();
+    }
+
+    fault check_whole() {
         if (auto failed = check_words()) return failed;
         if (auto failed = check_tls()) return failed;
         if (auto failed = check_outside()) return failed;
@@ -128,6 +143,7 @@ private:
                 if (address.find_first_not_of(address_chars) != std::string::npos)
                     return at(entry, shown + ": \"" + address + "\" is no address; a comma stands between two");
         setting_lines_[std::string(row.name)] = {entry.file, entry.line, {}};
+        out_.set_at[std::string(row.name)] = {entry.file, entry.line};
         return std::nullopt;
     }
 
@@ -366,6 +382,14 @@ boost::system::result<loaded, error> load(const std::string &path, const file_re
                                           const settings *previous, built_in with) {
     loader work(reader, salt_key, previous, with);
     if (auto failed = work.run(path)) return *std::move(failed);
+    return work.take();
+}
+
+boost::system::result<loaded, error> load_one(const settings &running, const std::string &name,
+                                              const std::string &value, const file_reader &reader,
+                                              std::string_view salt_key) {
+    loader work(reader, salt_key, &running, this_build());
+    if (auto failed = work.change(running, {"SET", 0, "pgbouncer", to_lower(name), value})) return *std::move(failed);
     return work.take();
 }
 

@@ -25,4 +25,8 @@ struct loaded {
 boost::system::result<loaded, error> load(const std::string &path, const file_reader &, std::string_view salt_key,
                                           const settings *previous = nullptr, built_in with = this_build());
 
+/// `running` with one setting changed, checked as a whole: SET on the console. The file is not read.
+boost::system::result<loaded, error> load_one(const settings &running, const std::string &name,
+                                              const std::string &value, const file_reader &, std::string_view salt_key);
+
 }  // namespace pgsluice::config

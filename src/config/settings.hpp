@@ -90,7 +90,12 @@ struct global_settings {
     std::string auth_ldap_options;  ///< with auth_type ldap alone; may hold a password
     int scram_iterations = 4096;    ///< for verifiers made from plain passwords; at least 1
 
+    // The console.
+    std::vector<std::string> admin_users, stats_users;
+    base::duration stats_period = base::seconds(60);
+
     // Logging.
+    bool log_stats = true;
     bool log_connections = true;
     bool log_disconnections = true;
     bool log_pooler_errors = true;
@@ -185,8 +190,16 @@ struct user {
         client_idle_timeout;
 };
 
+/// Where a value was set.
+struct place_of_setting {
+    std::string file;
+    int line = 0;  ///< 0: not in a file, but by SET on the console
+};
+
 struct settings {
     std::string file;  ///< the path given on the command line
+    std::map<std::string, place_of_setting, std::less<>>
+        set_at;  ///< of [pgbouncer]; those that are not here are defaults
     global_settings global;
     std::map<std::string, database, std::less<>> databases;  ///< by name; the wildcard is apart
     std::optional<database> wildcard;

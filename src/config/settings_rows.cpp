@@ -106,6 +106,15 @@ constexpr std::array table = std::to_array<setting>({
      "What does not go together is refused, as in PostgreSQL. Names are escaped."},
     {group::authentication, "scram_iterations", &values::scram_iterations, "4096", 1, auth::scram_iterations_max,
      reloads, "iterations", "Iterations of the SCRAM verifiers made from plain passwords in auth_file.", ""},
+    {group::console, "admin_users", &values::admin_users, "", 0, 0, reloads, "",
+     "Users who may do everything on the admin console.", ""},
+    {group::console, "stats_users", &values::stats_users, "", 0, 0, reloads, "",
+     "Users who may SHOW on the admin console, all but FDS.", ""},
+    {group::console, "stats_period", &values::stats_period, "60", 0, 0, reloads, "",
+     "The averages of SHOW STATS, and the line of log_stats, are over this time. Less than 1 is 1.",
+     "Fractions of a second are allowed."},
+    {group::logging, "log_stats", &values::log_stats, "1", 0, 1, reloads, "",
+     "Log a line of statistics every stats_period.", ""},
     {group::logging, "log_connections", &values::log_connections, "1", 0, 1, reloads, "", "Log logins.", ""},
     {group::logging, "log_disconnections", &values::log_disconnections, "1", 0, 1, reloads, "",
      "Log disconnects, with the reason.", ""},
@@ -238,19 +247,15 @@ constexpr auto harmless = known_class::harmless;
 
 // PgBouncer 1.25.2 and its git head. service_name is absent: on Linux PgBouncer refuses it as well.
 constexpr std::array known = std::to_array<known_setting>({
-    {"admin_users", harmless, ""},
     {"autodb_idle_timeout", harmless, ""},
     {"conffile", harmless, ""},
     {"dns_max_ttl", harmless, ""},
     {"dns_nxdomain_ttl", harmless, ""},
     {"dns_zone_check_period", harmless, ""},
-    {"log_stats", harmless, ""},
     {"peer_id", harmless, ""},
     {"pool_idle_timeout", harmless, ""},
     {"resolv_conf", harmless, ""},
     {"server_fast_close", harmless, ""},
-    {"stats_period", harmless, ""},
-    {"stats_users", harmless, ""},
     {"suspend_timeout", harmless, ""},
 });
 

@@ -122,6 +122,8 @@ const char *to_string(setting_group group) {
             return "Pools";
         case setting_group::authentication:
             return "Authentication";
+        case setting_group::console:
+            return "Admin console";
         case setting_group::logging:
             return "Logging";
         case setting_group::servers:
@@ -177,6 +179,23 @@ std::vector<std::string> restart_needed(const settings &running, const settings 
     for (const auto &row : settings_table())
         if (!row.reloadable && !same_value(row, running.global, fresh.global)) names.emplace_back(row.name);
     return names;
+}
+
+std::vector<std::string> changes(const settings &before, const settings &now) {
+    std::vector<std::string> lines;
+    for (const auto &row : settings_table()) {
+        if (same_value(row, before.global, now.global)) continue;
+        const std::string name(row.name);
+        lines.push_back(name == "auth_ldap_options"  // may hold a password
+                            ? "changed: " + name
+                            : "changed: " + name + " = " + value_text(row, now.global) + " (was " +
+                                  value_text(row, before.global) + ")");
+    }
+    for (const auto &[name, entry] : before.databases)
+        if (!now.databases.contains(name)) lines.push_back("removed: database " + name);
+    for (const auto &[name, entry] : now.databases)
+        if (!before.databases.contains(name)) lines.push_back("added: database " + name);
+    return lines;
 }
 
 settings keep_unchangeable(const settings &running, settings fresh) {

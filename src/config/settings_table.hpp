@@ -24,7 +24,17 @@ using setting_member =
                  protocol_version global_settings::*, error_codes global_settings::*, sslmode global_settings::*,
                  tls_negotiation global_settings::*, tls_protocols global_settings::*>;
 
-enum class setting_group : std::uint8_t { process, pools, authentication, logging, servers, clients, tls, network };
+enum class setting_group : std::uint8_t {
+    process,
+    pools,
+    authentication,
+    console,
+    logging,
+    servers,
+    clients,
+    tls,
+    network
+};
 const char *to_string(setting_group);  ///< a heading for the reference
 
 struct setting {
@@ -55,6 +65,9 @@ void copy_value(const setting &, const global_settings &from, global_settings &t
 
 /// Names that changed from `running` to `fresh` and that only a restart can put to work.
 std::vector<std::string> restart_needed(const settings &running, const settings &fresh);
+/// What is different, a line each: settings with their old and new values, and databases and users that came, went or
+/// changed. No secrets.
+std::vector<std::string> changes(const settings &before, const settings &now);
 /// `fresh`, with the running values of all settings that need a restart.
 settings keep_unchangeable(const settings &running, settings fresh);
 

@@ -23,6 +23,7 @@ struct client_facts {
     std::string place;                      ///< for people: 192.0.2.1:5555, [::1]:5555, unix(pid)
     auth::ip_address address;               ///< tcp
     std::optional<std::uint32_t> peer_uid;  ///< Unix socket: the user that the other end ran as when it connected
+    bool own_user = false;                  ///< and that is the one that we run as
     bool tls = false;
     bool certificate_verified = false;  ///< the client sent a certificate, and it is good
     std::string certificate_name;       ///< its common name; "" unless certificate_verified

@@ -290,7 +290,23 @@ void client_login::on_admitted(effects &fx) {
     const auto &credentials = settings_->credentials;
     const auto it = credentials.find(user_);
     credential_ = it == credentials.end() ? nullptr : &it->second;
-    authenticate(nullptr, fx);
+    if (console() && replicates_) return refuse(refusal::console_not_allowed, fx);
+    is_local_admin() ? accept(fx) : authenticate(nullptr, fx);
+}
+
+/// The pooler's own system user, over the Unix socket, needs no password for the console, whatever auth_type says.
+bool client_login::is_local_admin() const {
+    return console() && !facts_.tcp && facts_.own_user && is_console(user_);
+}
+
+std::optional<console_rights> client_login::rights() const {
+    const auto names = [&](const std::vector<std::string> &users) {
+        return std::find(users.begin(), users.end(), user_) != users.end();
+    };
+    if (is_local_admin() || names(settings_->global.admin_users)) return console_rights::admin;
+    const bool anybody = settings_->global.auth_type == config::auth_type::any;
+    if (anybody || names(settings_->global.stats_users)) return console_rights::stats;
+    return std::nullopt;
 }
 
 void client_login::on_named(const std::string &host_name, effects &fx) {

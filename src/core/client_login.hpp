@@ -16,6 +16,7 @@
 #include "core/auth_query.hpp"
 #include "core/channel.hpp"
 #include "core/client_authentication.hpp"
+#include "core/console_command.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -28,6 +29,7 @@
 namespace pgsluice::core {
 
 class statement_store;
+class traffic_book;
 
 /// Unpredictable bytes, from the driver (tests bring their own).
 class random_source {
@@ -42,6 +44,7 @@ struct environment {
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
     known_starts *starts = nullptr;         ///< the worker's own
+    traffic_book *traffic = nullptr;        ///< the worker's own; null in tests that need none
     login_pace *pace = nullptr;             ///< the worker's own; null in tests that need none
     host_facts *host = nullptr;             ///< the worker's own; null in tests that need none
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
@@ -93,6 +96,10 @@ public:
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
+    /// It asks for the admin console.
+    bool console() const { return is_console(database_); }
+    /// What it may do there, once it is logged in.
+    std::optional<console_rights> rights() const;
     /// Parameters the client asked for, those of `options` first; of two by one name the later counts.
     const std::vector<std::pair<std::string, std::string>> &parameters() const { return parameters_; }
     /// Null for an ordinary client. Of another, the startup parameters are here and not in parameters().
@@ -134,6 +141,7 @@ private:
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
     bool right_cleartext(std::string_view password);
+    bool is_local_admin() const;
     void authenticate(const std::string *host_name, effects &);
     bool is_asked_outside() const { return decided_.step == login_step::ask_outside; }
     void carry_out(effects &);

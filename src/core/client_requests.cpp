@@ -144,6 +144,8 @@ client_session::verdict client_session::forwarded(request what, time_point now, 
 
 client_session::verdict client_session::runs(request what, time_point now) {
     only_known_ = false;
+    if (what == request::parse || what == request::known_parse) count(figure::client_parses, 1);
+    if (what == request::bind) count(figure::binds, 1);
     if (what != request::copy_end && phase_ != link_phase::running) {
         if (transaction_since_ == base::never) transaction_since_ = now;
         phase_ = link_phase::running;

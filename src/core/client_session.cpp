@@ -28,6 +28,8 @@ const char *to_string(client_state state) {
         case client_state::preparing:
         case client_state::active:
             return "active";
+        case client_state::console:
+            return "active";
         case client_state::closing:
             return "closing";
     }
@@ -66,6 +68,12 @@ std::size_t client_session::on_bytes(std::string_view bytes, time_point now, eff
         case client_state::waiting:
         case client_state::preparing:
             return 0;
+        case client_state::console: {
+            const auto used = console_->on_bytes(bytes, fx);
+            if (console_->running()) asked_at_ = now;
+            if (fx.client == client_next::close) state_ = client_state::closing;
+            return used;
+        }
         case client_state::closing:
             return bytes.size();
     }
@@ -92,6 +100,7 @@ void client_session::on_checked(const auth::password_verdict &answer, time_point
 
 void client_session::on_joined(shared_route route, time_point now) {
     route_ = std::move(route);
+    if (env_.traffic != nullptr) traffic_ = &env_.traffic->of(route_->pool);
     state_ = client_state::joining;
     // Else since_ stays: client_login_timeout covers the wait for the pool's first server.
     if (replicates()) since_ = now;
@@ -112,6 +121,7 @@ void client_session::on_welcome(const welcome &greeting, const cancel_key &key, 
         backend::append_ready_for_query(out, backend::status_idle);
     });
     login_.reset();
+    count(figure::logins, 1);
     enter(client_state::idle, now);
     fx.client = client_next::resume;
 }
@@ -147,6 +157,7 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     server.link(*this);
     phase_ = link_phase::quiet;
     rounds_ = server.rounds();
+    begin_count(now);
     transaction_since_ = now;
     bound_drop_ = false;
     deallocating_.clear();
@@ -252,6 +263,7 @@ void client_session::on_progress(time_point now, effects &fx) {
                       : server_->status() != backend::status_idle ? link_phase::in_transaction
                                                                   : link_phase::quiet;
     const bool answered = server_->rounds() != rounds_;
+    if (answered) count_answers(now);
     rounds_ = server_->rounds();
     if (next != phase_ || answered) {
         phase_ = next;
@@ -264,6 +276,36 @@ void client_session::on_progress(time_point now, effects &fx) {
         stalled_ = false;
         fx.client = client_next::resume;
     }
+}
+
+// ---- what is counted ----
+
+void client_session::begin_count(time_point now) {
+    asked_at_ = state_ == client_state::waiting ? since_ : now;
+    answered_ = server_->answered();
+    ended_ = server_->ended();
+    parsed_ = server_->owed().parses();
+    if (traffic_ == nullptr) return;
+    ++(*traffic_)[figure::assignments];
+    traffic_->add(figure::wait_time, std::chrono::duration_cast<base::duration>(now - asked_at_));
+}
+
+/// Before the times of the answered requests give way to those of the next ones.
+void client_session::count_answers(time_point now) {
+    const auto answered = server_->answered(), ended = server_->ended(), parsed = server_->owed().parses();
+    if (traffic_ != nullptr && answered != answered_) {
+        auto &sum = *traffic_;
+        sum[figure::queries] += answered - answered_;
+        sum[figure::transactions] += ended - ended_;
+        sum[figure::server_parses] += parsed - parsed_;
+        if (phase_ == link_phase::running)
+            sum.add(figure::query_time, std::chrono::duration_cast<base::duration>(now - since_));
+        if (ended != ended_ && transaction_since_ != base::never)
+            sum.add(figure::transaction_time, std::chrono::duration_cast<base::duration>(now - transaction_since_));
+    }
+    answered_ = answered;
+    ended_ = ended;
+    parsed_ = parsed;
 }
 
 // ---- a cancel before the request has gone out ----
@@ -366,6 +408,7 @@ void client_session::on_deadline(time_point now, effects &fx) {
             if (phase_ == link_phase::running) return close_with(refusal::query_timeout, fx);
             if (phase_ == link_phase::in_transaction) return close_with(refusal::idle_transaction_timeout, fx);
             return close_with(refusal::client_idle_timeout, fx);
+        case client_state::console:
         case client_state::closing:
             return;
     }

@@ -11,6 +11,7 @@
 #include "base/ids.hpp"
 #include "base/time.hpp"
 #include "core/client_login.hpp"
+#include "core/console_session.hpp"
 #include "core/effects.hpp"
 #include "core/route.hpp"
 #include "core/server_session.hpp"
@@ -26,6 +27,7 @@ enum class client_state : std::uint8_t {
     waiting,    ///< has asked; the pool has no server for it yet
     preparing,  ///< has a server, whose session is being made equal to the client's first
     active,     ///< linked
+    console,    ///< an admin's: its requests are for us
     closing,    ///< only its last bytes are still to be sent
 };
 const char *to_string(client_state);
@@ -51,6 +53,10 @@ public:
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);
     void on_welcome(const welcome &, const cancel_key &, base::time_point now, effects &fx);
+    /// Logged in to the console, if it may.
+    void on_console(const cancel_key &, base::time_point now, effects &fx);
+    void on_console_rows(const std::vector<console_row> &rows, effects &fx);
+    void on_console_done(const console_outcome &, effects &fx);
     void on_refused(refusal, std::string_view argument, effects &fx);
     /// The server's own words, for a client that waits for its welcome.
     void on_server_refused(const login_error &, effects &fx);
@@ -100,6 +106,15 @@ public:
     /// Its server is its own, for as long as it stays.
     bool replicates() const { return route_ && route_->replicates != replication::none; }
     const client_login *login() const { return login_.get(); }
+    /// Null but for an admin's.
+    const console_session *console() const { return console_.get(); }
+    base::time_point since() const { return since_; }
+    /// Of a client with a server: what the two are at, in pg_stat_activity's words.
+    const char *activity() const;
+    base::time_point asked_at() const { return asked_at_; }
+    void count(figure which, std::uint64_t more) {
+        if (traffic_ != nullptr) (*traffic_)[which] += more;
+    }
     const std::string &user() const { return route_ ? route_->user : login_->user(); }
     const std::string &database() const { return route_ ? route_->database : login_->database(); }
     /// True when the rest of a message is still to come from the client.
@@ -192,6 +207,8 @@ private:
     std::size_t statement_limit() const {
         return static_cast<std::size_t>(env_.settings->global.max_prepared_statements);
     }
+    void begin_count(base::time_point now);
+    void count_answers(base::time_point now);
     void adopt(const shared_parameters &, effects &fx);
     void close_with(refusal, effects &fx, std::string_view argument = {});
     /// Of the server that we have, else of those that we would get: after a reload they may differ.
@@ -206,7 +223,11 @@ private:
     shared_route route_;
     shared_parameters parameters_;
     shared_parameters at_startup_;
-    std::unique_ptr<client_statements> statements_;  ///< from the first Parse on
+    std::unique_ptr<console_session> console_;
+    traffic *traffic_ = nullptr;  ///< the worker's count of our pool; null before the login is over
+    base::time_point asked_at_;   ///< for the server that it has, or had last
+    std::uint64_t answered_ = 0, ended_ = 0, parsed_ = 0;  ///< of server_'s counts, what is counted
+    std::unique_ptr<client_statements> statements_;        ///< from the first Parse on
     server_session *server_ = nullptr;
     std::size_t body_left_ = 0;   ///< of a message that streams
     std::size_t head_taken_ = 0;  ///< of the message at hand: sent in our words already

@@ -18,6 +18,7 @@ enum class client_next : std::uint8_t {
     find_secret,     ///< auth_file does not know the user: find the answer to question(), then on_secret()
     check_password,  ///< ask PAM or LDAP what take_check() says, then on_checked()
     join,            ///< logged in: ask the ledger for its pool and the welcome
+    command,         ///< an admin's command is to be carried out: on_console_rows() and on_console_done() follow
     want,            ///< has a request: ask the ledger for a server
     cancel,          ///< this connection is a CancelRequest: look its key up, then close
     secure,  ///< send what is in the outbox, then let the TLS handshake begin with the bytes that were not taken

@@ -72,8 +72,14 @@ constexpr std::array table{
         "auth_type = any needs a database entry with user=.", "Set user= for this database, or another auth_type."},
     row{refusal::no_such_database, fatal, "3D000", "no such database: %s",
         "[databases] has neither this name nor the wildcard *.", "Add the database to [databases] and reload."},
+    row{refusal::database_disabled, fatal, "57P03", "database \"%s\" is disabled",
+        "DISABLE was given on the admin console: no new clients are let in.",
+        "ENABLE on the console lets them in again."},
     row{refusal::database_removed, fatal, "57P01", "database removed",
         "A reload took this database out of [databases].", ""},
+    row{refusal::database_killed, fatal, "57P01", "database removed",
+        "KILL was given on the admin console: all connections of this database are closed, and it is paused.",
+        "RESUME on the console lets its clients work again."},
     row{refusal::too_many_logins, fatal, "53300", "too many connections that have not logged in",
         "A newer one has taken the place of this one (max_unauthenticated_conn).", "Log in sooner."},
     row{refusal::too_many_clients, fatal, "53300", "no more connections allowed (max_client_conn)",
@@ -93,6 +99,11 @@ constexpr std::array table{
     row{refusal::server_login_failing, fatal, "08006",
         "server login has been failing, cached error: %s (server_login_retry)",
         "The pool has no working server; the next attempt follows after server_login_retry.", ""},
+    row{refusal::console_not_allowed, fatal, "28000", "not allowed",
+        "The admin console is for users that admin_users or stats_users name.",
+        "Name the user there, or connect over the Unix socket as user pgbouncer with the pooler's own system user."},
+    row{refusal::client_killed, fatal, "57P01", "admin forced disconnect",
+        "KILL_CLIENT was given on the admin console.", "Connect again."},
     row{refusal::query_wait_timeout, fatal, "57014", "query_wait_timeout",
         "No server of the pool became free within query_wait_timeout.",
         "Raise pool_size (default_pool_size), shorten transactions, or raise query_wait_timeout."},
@@ -143,6 +154,29 @@ constexpr std::array table{
         "Prepare the statement again; most drivers do so by themselves."},
     row{refusal::canceled, error, "57014", "canceling statement due to user request",
         "The query was still waiting for a server.", ""},
+    row{refusal::unknown_portal, error, "34000", "portal \"%s\" does not exist", "", ""},
+    // Those of the console have one code in PgBouncer, which its scripts match.
+    row{refusal::console_invalid_command, error, "08P01", "invalid command '%s', use SHOW HELP;", "", ""},
+    row{refusal::console_bad_arguments, error, "08P01", "bad arguments", "", "SHOW HELP lists the commands."},
+    row{refusal::console_admin_needed, error, "08P01", "admin access needed",
+        "Users of stats_users may SHOW everything but FDS, and nothing else.", "Connect as one of admin_users."},
+    row{refusal::console_set_failed, error, "08P01", "SET failed", "", "SHOW CONFIG lists the settings."},
+    row{refusal::console_no_such_database, error, "08P01", "no such database: %s", "", "SHOW DATABASES lists them."},
+    row{refusal::console_already_paused, error, "08P01", "already suspended/paused", "", "RESUME ends it."},
+    row{refusal::console_suspend_while_paused, error, "08P01", "cannot suspend with paused databases", "",
+        "RESUME them first."},
+    row{refusal::console_not_paused, error, "08P01", "pooler is not paused/suspended", "", ""},
+    row{refusal::console_database_not_paused, error, "08P01", "database %s is not paused", "", ""},
+    row{refusal::console_shutting_down, error, "08P01", "pooler is shutting down", "", ""},
+    row{refusal::console_database_required, error, "08P01", "a database is required", "", ""},
+    row{refusal::console_not_in_admin_database, error, "08P01", "cannot %s", "", ""},
+    row{refusal::console_bad_client, error, "08P01", "invalid client pointer supplied", "",
+        "Give a number of the column id of SHOW CLIENTS."},
+    row{refusal::console_no_client, error, "08P01", "client not found", "", "SHOW CLIENTS lists them."},
+    row{refusal::console_reload_failed, error, "F0000", "RELOAD failed, see logs for additional details",
+        "Nothing was changed.", ""},
+    row{refusal::console_wait_over, error, "57014", "%s took too long",
+        "Its TIMEOUT has passed, and the database works on as before.", ""},
     row{refusal::internal, fatal, "XX000", "internal error", "%s", "This is a bug in pgsluice: please report it."},
 };
 
@@ -179,8 +213,10 @@ void append_refusal(std::string &out, refusal which, std::string_view argument, 
     wire::append_error_response(out, {it.severity, it.sqlstate, it.message, it.detail, it.hint});
 }
 
-void append_refusal(std::string &out, refusal which, std::string_view argument) {
-    append_refusal(out, which, argument, error_codes::standard);
+void append_refusal(std::string &out, refusal which, std::string_view argument, std::string_view detail) {
+    const auto it = words(which, argument);
+    wire::append_error_response(
+        out, {it.severity, it.sqlstate, it.message, detail.empty() ? std::string_view(it.detail) : detail, it.hint});
 }
 
 std::string_view wrong_type_detail(auth::secret_form stored, bool empty) {

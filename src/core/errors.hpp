@@ -47,8 +47,10 @@ enum class refusal : std::uint8_t {
     empty_password,
     password_too_long,
     no_forced_user,
-    no_such_database,  ///< argument: its name
+    no_such_database,   ///< argument: its name
+    database_disabled,  ///< argument: its name
     database_removed,
+    database_killed,
     too_many_logins,
     too_many_clients,
     too_many_database_clients,
@@ -57,7 +59,9 @@ enum class refusal : std::uint8_t {
     login_timeout_server_down,
     shutting_down,
     server_login_failing,  ///< argument: the cached error
+    console_not_allowed,
     // A session.
+    client_killed,
     query_wait_timeout,
     query_timeout,
     query_timeout_waiting,
@@ -80,6 +84,24 @@ enum class refusal : std::uint8_t {
     statement_in_doubt,
     rows_changed,
     canceled,
+    unknown_portal,  ///< argument: its name
+    // The console.
+    console_invalid_command,  ///< argument: the whole text
+    console_bad_arguments,
+    console_admin_needed,
+    console_set_failed,
+    console_no_such_database,  ///< argument: its name
+    console_already_paused,
+    console_suspend_while_paused,
+    console_not_paused,
+    console_database_not_paused,  ///< argument: its name
+    console_shutting_down,
+    console_database_required,
+    console_not_in_admin_database,  ///< argument: "pause admin db: pgbouncer"
+    console_bad_client,
+    console_no_client,
+    console_reload_failed,
+    console_wait_over,  ///< argument: the command
     internal,
 };
 
@@ -97,8 +119,8 @@ using config::error_codes;
 wording words(refusal, std::string_view argument = {}, error_codes = error_codes::standard);
 /// The ErrorResponse for it.
 void append_refusal(std::string &out, refusal, std::string_view argument, error_codes);
-/// The same with PostgreSQL's SQLSTATE, for what does not end the connection.
-void append_refusal(std::string &out, refusal, std::string_view argument = {});
+/// The same with PostgreSQL's SQLSTATE, for what does not end the connection; `detail` replaces the table's when given.
+void append_refusal(std::string &out, refusal, std::string_view argument = {}, std::string_view detail = {});
 /// DETAIL of a server login that can not go on: what is stored of the user's secret does not answer the server.
 std::string_view wrong_type_detail(auth::secret_form stored, bool empty);
 /// True when the connection ends with it (severity FATAL).

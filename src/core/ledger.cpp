@@ -60,6 +60,12 @@ refusal ledger::admit(client_seat &seat) {
     return refusal::none;
 }
 
+void ledger::join_console(client_seat &seat) {
+    cease_to_log_in(seat);
+    seat.console = true;
+    ++consoles_;
+}
+
 refusal ledger::check_client_limits(const client_seat &seat) const {
     const auto full = [](int limit, int count) { return limit > 0 && count >= limit; };
     const auto &limits = seat.route->limits;
@@ -75,6 +81,8 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
     const auto *entry = settings_->find_database(database);
     if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
+    const auto known = databases_.find(database);
+    if (known != databases_.end() && known->second->disabled) return {refusal::database_disabled, database, {}, {}};
     if (settings_->global.auth_type == config::auth_type::any && !entry->user)
         return {refusal::no_forced_user, {}, {}, {}};
     if (keys && !found) {
@@ -90,7 +98,9 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     };
     seat.database = count(databases_, database);
     seat.user = count(users_, user);
-    const auto why = seat.looks_up ? refusal::none : check_client_limits(seat);
+    const auto &admins = settings_->global.admin_users;  // they are let in where others are too many
+    const bool exempt = seat.looks_up || std::find(admins.begin(), admins.end(), user) != admins.end();
+    const auto why = exempt ? refusal::none : check_client_limits(seat);
     if (why != refusal::none || seat.looks_up) {
         seat.database = nullptr;
         seat.user = nullptr;
@@ -125,7 +135,7 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
 /// standby: before one is greeted as by a standby, a server that has been silent for a while is made to speak.
 bool ledger::greeting_holds(pool_entry &pool, base::worker_index worker, time_point now, orders &out) {
     if (!pool.greeting) return false;
-    if (!pool.greeting->of_standby() || paused_) return true;
+    if (!pool.greeting->of_standby() || paused(pool)) return true;
     if (!pool.joining.empty()) return false;  // for that very reason
     if (now < pool.greeted_at + standby_greeting_age) return true;
     pool.greeted_at = now;
@@ -187,6 +197,7 @@ void ledger::leave(client_seat &seat, orders &out) {
     if (seat.database != nullptr) --seat.database->clients;
     if (seat.user != nullptr && !base::seeded(base::bug::user_count_kept)) --seat.user->clients;
     if (seat.admitted) --admitted_;
+    if (seat.console) --consoles_;
     if (seat.key.pid != 0) keys_.erase(seat.key.pid);
     clients_.erase(seat.id);
 }
@@ -261,12 +272,13 @@ server_seat *ledger::pick_idle(const pool_entry &pool, base::worker_index worker
     return best;
 }
 
-void ledger::grant(server_seat &server, client_seat &client) {
+void ledger::grant(server_seat &server, client_seat &client, time_point now) {
     if (client.linked != nullptr) unlink(*client.linked);
     if (server.where == server_place::idle) from_idle(server);
     server.where = server_place::active;
     server.client = &client;
     server.used = true;
+    server.granted_at = now;
     client.linked = &server;
 }
 
@@ -305,13 +317,13 @@ server_seat *ledger::want(client_seat &seat, time_point now, orders &out) {
         return nullptr;
     }
     // An idle server while others wait can only be one that they can not have yet: then we wait too.
-    auto *const server = paused_ || pool.waiting_count > 0 ? nullptr : pick_idle(pool, seat.worker, now);
+    auto *const server = paused(pool) || pool.waiting_count > 0 ? nullptr : pick_idle(pool, seat.worker, now);
     if (server == nullptr || needs_check(*server, now)) {
         enqueue(pool, seat);
         serve(pool, now, out);
         return nullptr;
     }
-    grant(*server, seat);
+    grant(*server, seat, now);
     if (server->worker == seat.worker) return server;
     order_move(*server, seat, out);
     return nullptr;

@@ -21,6 +21,7 @@
 
 #include "base/ids.hpp"
 #include "base/time.hpp"
+#include "core/console_view.hpp"
 #include "core/orders.hpp"
 #include "core/replication.hpp"
 #include "core/route.hpp"
@@ -55,6 +56,7 @@ struct client_seat : boost::intrusive::list_base_hook<> {
     server_seat *promised = nullptr;  ///< the same, while it is on its way from another worker
     bool admitted = false, waiting = false, joining = false;
     bool wants_own = false;  ///< replicates, and its server is not being opened yet
+    bool console = false;    ///< an admin's, in no pool and under no limit
 };
 
 using shared_credential = std::shared_ptr<const auth::credential>;
@@ -84,7 +86,7 @@ struct server_seat : by_database, by_user {
     client_seat *client = nullptr;  ///< active: whose; of an own one already while it is opened
     server_place where = server_place::opening;
     shared_credential with;  ///< what it logs in with, if that is from auth_query
-    base::time_point opened_at, idle_since;
+    base::time_point opened_at, idle_since, granted_at;
     bool used = false;  ///< has served a client since it was last idle
     bool close_needed = false;
     bool own = false;  ///< opened for one replication client, and closed after it: never idle, never another's
@@ -124,6 +126,8 @@ public:
     client_seat *connected(base::worker_index worker, void *owner, orders &);
     /// A place under max_client_conn.
     refusal admit(client_seat &);
+    /// Logged in to the console, which needs no place.
+    void join_console(client_seat &);
     /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked. A
     /// replication client is granted its own server later, which has its welcome.
     struct joined {
@@ -175,12 +179,39 @@ public:
 
     void tick(base::time_point now, orders &);
     void apply(std::shared_ptr<const config::settings>, base::time_point now, orders &);
-    void pause(orders &);
-    void resume(base::time_point now, orders &);
     /// SHUTDOWN WAIT_FOR_CLIENTS: nobody new is let in. WAIT_FOR_SERVERS: waiters are refused as well, and servers go.
     void shut_down(bool wait_for_servers, orders &);
 
-    std::size_t clients() const { return clients_.size(); }
+    // ---- what an admin may ask for (ledger_console.cpp); a name that is "" means all databases ----
+
+    bool has_database(const std::string &name) const;
+    /// No client gets a server; those that have one keep it until it is released, and it goes then.
+    refusal pause(const std::string &name, orders &);
+    /// RESUME of all ends also the pauses of single databases.
+    refusal resume(const std::string &name, base::time_point now, orders &);
+    /// A PAUSE that was just given is taken back; others stay.
+    void take_back_pause(const std::string &name, base::time_point now, orders &);
+    /// PAUSE is done: PostgreSQL has ended every server.
+    bool drained(const std::string &name) const;
+    bool is_paused(const std::string &name) const;
+    bool any_paused() const;
+    /// Of one database: whether new clients are refused.
+    void disable(const std::string &name, bool disabled);
+    /// Every server goes when it is next released.
+    void reconnect(const std::string &name, base::time_point now, orders &);
+    /// And all that had to go are gone.
+    bool reconnected(const std::string &name) const;
+    /// All connections go at once, and it is paused.
+    void kill(const std::string &name, orders &);
+    bool close_needed(base::server_id) const;
+    /// False: there is none.
+    bool kill_client(base::client_id, orders &) const;
+    console_view view(base::time_point now) const;
+    /// Who waits, and why: the first `most` of each pool in line, or one client alone.
+    std::vector<wait_view> waits(base::client_id only, std::size_t most, base::time_point now) const;
+
+    /// Those of the console do not count.
+    std::size_t clients() const { return clients_.size() - consoles_; }
     std::size_t servers() const { return servers_.size(); }
     /// What must always hold; the first thing that does not, for the simulation. Empty = all is well.
     std::string check() const;
@@ -195,6 +226,10 @@ private:
     static void refuse_joiners(pool_entry &, orders &);
     void configure(pool_entry &, const config::database &entry);
     server_secret secret_of(const pool_entry &, const config::database &entry) const;
+    bool paused(const pool_entry &) const;
+    database_count *count_of(const std::string &name);
+    wait_view reason_of(const pool_entry &, const client_seat &, base::time_point now) const;
+    void close_idle(const database_count *, std::string_view why, orders &);
     bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);
     static void welcome_joiners(pool_entry &, orders &);
     refusal check_client_limits(const client_seat &) const;
@@ -225,7 +260,7 @@ private:
     static bool needs_check(const server_seat &, base::time_point now);
     void order_check(server_seat &, orders &);
     void order_move(server_seat &, client_seat &, orders &);
-    void grant(server_seat &, client_seat &);
+    void grant(server_seat &, client_seat &, base::time_point now);
     static void unlink(server_seat &);
     static bool surplus(const pool_entry &);
     void make_forced_pools();
@@ -241,7 +276,7 @@ private:
     std::shared_ptr<const config::settings> settings_;
     std::uint32_t workers_;
     std::uint64_t last_id_ = 0;
-    std::size_t admitted_ = 0;
+    std::size_t admitted_ = 0, consoles_ = 0;
     std::size_t unauthenticated_count_ = 0;
     bool paused_ = false, shutting_down_ = false, refuse_waiters_ = false;
     std::unordered_map<base::client_id, std::unique_ptr<client_seat>> clients_;

@@ -30,9 +30,13 @@ bool ledger::surplus(const pool_entry &pool) {
            over(settings.max_user_connections, user.servers - user.closing);
 }
 
+bool ledger::paused(const pool_entry &pool) const {
+    return paused_ || pool.database->paused;
+}
+
 /// The pool's servers may log in now, as far as no limit forbids it.
 bool ledger::may_log_in(const pool_entry &pool, time_point now) const {
-    if (paused_ || refuse_waiters_ || pool.removed || pool.asking) return false;
+    if (paused(pool) || refuse_waiters_ || pool.removed || pool.asking) return false;
     // While logins succeed they go in parallel; after a failure one at a time, no sooner than server_login_retry.
     if (pool.failing && (pool.opening > 0 || now < pool.failed_at + pool.settings->server_login_retry)) return false;
     return pool.greeting || pool.opening == 0;
@@ -99,7 +103,7 @@ void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owne
 
 void ledger::serve_from_idle(pool_entry &pool, time_point now, orders &out) {
     // Idle beside a waiter are only servers that need a check first; each one that passes serves the first waiter.
-    while (!paused_ && pool.idle_count > 0 && pool.waiting_count > 0) {
+    while (!paused(pool) && pool.idle_count > 0 && pool.waiting_count > 0) {
         auto *const client = first_waiter(pool);
         auto *const server = pick_idle(pool, client->worker, now);
         if (needs_check(*server, now)) {
@@ -108,7 +112,7 @@ void ledger::serve_from_idle(pool_entry &pool, time_point now, orders &out) {
             continue;
         }
         dequeue(*client);
-        grant(*server, *client);
+        grant(*server, *client, now);
         order_move(*server, *client, out);
     }
 }
@@ -128,7 +132,7 @@ void ledger::serve(pool_entry &pool, time_point now, orders &out) {
         // What keeps the pool's servers from logging in does not concern those of replication: they ask for other
         // things.
         const bool shared = more > 0 && may_log_in(pool, now);
-        const bool owned = pool.owner_count > 0 && !paused_ && !refuse_waiters_ && !pool.removed;
+        const bool owned = pool.owner_count > 0 && !paused(pool) && !refuse_waiters_ && !pool.removed;
         if ((shared ? more : 0) + (owned ? pool.owner_count : 0) <= pool.evicting) return;
         auto *client = shared ? first_waiter(pool) : nullptr;
         if (shared && client == nullptr) client = &pool.joining.front();
@@ -294,7 +298,7 @@ void ledger::own_open_failed(server_seat &seat, const login_error &error, bool a
 handing_on ledger::to_owner(server_seat &seat) {
     auto *const client = seat.client;
     const bool fresh = !std::exchange(seat.used, true);
-    const bool outdated = seat.close_needed || paused_;
+    const bool outdated = seat.close_needed || paused(*seat.at);
     if (fresh && client != nullptr && !outdated) return {.next = handing_on::step::grant, .client = client};
     start_closing(seat);
     if (fresh && client != nullptr) want_own(*client);  // another one is opened for it
@@ -348,7 +352,7 @@ handing_on ledger::give_back(server_seat &seat, time_point now, orders &out) {
     if (seat.where == server_place::idle || seat.where == server_place::closing) return close("internal error");
     if (seat.close_needed) return close(pool.removed ? "database removed" : "close_needed");
     if (was_used && lifetime_over(pool, seat, now)) return close("server lifetime over");
-    if (paused_) return close("pause mode");
+    if (paused(pool)) return close("pause mode");
     if (surplus(pool)) return close("too many servers in the pool");
     if (pool.owner_count > 0 && owner_needs_room(pool, now)) {
         evict(seat, pool);
@@ -362,7 +366,7 @@ handing_on ledger::give_back(server_seat &seat, time_point now, orders &out) {
         return {};
     }
     dequeue(*client);
-    grant(seat, *client);
+    grant(seat, *client, now);
     if (client->worker == seat.worker) return {.next = handing_on::step::grant, .client = client};
     client->promised = &seat;
     return {.next = handing_on::step::move, .to = client->worker, .for_client = client->id};

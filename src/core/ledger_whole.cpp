@@ -208,36 +208,6 @@ void ledger::tick_pool(pool_entry &pool, time_point now, orders &out) {
     }
 }
 
-// ---- pause and stop ----
-
-void ledger::pause(orders &out) {
-    paused_ = true;
-    for (const auto &[id, seat] : servers_) {
-        if (seat->where == server_place::idle) order_close(*seat, "pause mode", out);
-    }
-}
-
-void ledger::resume(time_point now, orders &out) {
-    if (refuse_waiters_) return;  // while shutting down RESUME is ignored
-    paused_ = false;
-    for (const auto &pool : pools_) serve(*pool, now, out);
-}
-
-void ledger::shut_down(bool wait_for_servers, orders &out) {
-    shutting_down_ = true;
-    if (!wait_for_servers) return;
-    refuse_waiters_ = true;
-    pause(out);
-    for (const auto &[id, seat] : clients_) {
-        const bool own_coming = seat->linked != nullptr && seat->linked->where == server_place::opening;
-        if (!seat->waiting && !seat->joining && !seat->wants_own && !own_coming) continue;
-        out.push_back({.what = order::kind::refuse,
-                       .worker = seat->worker,
-                       .client = id,
-                       .refused = refusal::server_shutting_down});
-    }
-}
-
 // ---- invariants ----
 
 std::string ledger::check() const {
@@ -290,7 +260,8 @@ std::string ledger::check() const {
         if (waiting != pool->waiting_count) return "waiting count differs from waiting clients";
         if (opening != pool->opening) return "opening count differs from opening servers";
         if (closing != pool->closing) return "closing count differs from closing servers";
-        if (static_cast<int>(waiting) > coming && idle > 0 && !paused_) return "a client waits beside an idle server";
+        if (static_cast<int>(waiting) > coming && idle > 0 && !paused(*pool))
+            return "a client waits beside an idle server";
         if (pool->removed) continue;  // what it knows of limits is from an old configuration
         const auto &settings = *pool->settings;
         const auto over = [](int limit, const auto &count, int servers) {

@@ -17,6 +17,7 @@ bool ends_batch(request what) {
 void owed_replies::push(request what, asker who, bool noted) {
     const int flags = (who == asker::pooler ? pooler_bit : 0) | (noted ? noted_bit : 0);
     queue_.push_back(static_cast<char>(static_cast<int>(what) | flags));
+    parses_ += what == request::parse ? 1 : 0;
     if (!ends_batch(what)) return;
     ++ends_;
     ++batches_;

@@ -47,6 +47,8 @@ public:
         return owed() == 0 && !unsynced_ && stands_ == frontend_state::linked && !copy_in_ && doubt_ == doubt::none;
     }
     std::size_t owed() const { return queue_.size() - head_; }
+    /// Counts the Parses that were sent.
+    std::uint64_t parses() const { return parses_; }
     /// Who gets what comes next; the client when nothing is owed.
     asker next_asker() const { return owed() > 0 && (queue_[head_] & pooler_bit) != 0 ? asker::pooler : asker::client; }
     /// What is answered next; only when something is owed.
@@ -119,8 +121,9 @@ private:
     std::vector<char> queue_;  ///< one byte an entry: request, pooler_bit, noted_bit
     std::string outcomes_;
     std::size_t head_ = 0;
-    std::size_t ends_ = 0;             ///< entries in the queue that end a batch
-    std::uint64_t batches_ = 0;        ///< ends sent
+    std::size_t ends_ = 0;       ///< entries in the queue that end a batch
+    std::uint64_t batches_ = 0;  ///< ends sent
+    std::uint64_t parses_ = 0;
     std::uint32_t ignored_syncs_ = 0;  ///< of the COPY that runs
     std::uint32_t maybe_syncs_ = 0;    ///< ReadyForQuery that may come ahead of the next reply of another kind
     frontend_state stands_ = frontend_state::linked;

@@ -22,6 +22,8 @@ struct database_count {
     int closing = 0;    ///< of these, on their way out
     int inherited = 0;  ///< servers at the last reload: a limit that was lowered is reached by closing, in time
     int clients = 0;
+    bool paused = false;    ///< by PAUSE of this database alone
+    bool disabled = false;  ///< lets no new clients in
     idle_queue<by_database> idle;
 };
 

@@ -505,6 +505,7 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     if (to == fate::hold) {
         // The one that was held is the client's: another Sync was read after it.
         if (const char held = std::exchange(held_status_, status); held != '\0' && client_ != nullptr) {
+            ++answered_;
             fx.to_client.make([held](std::string &out) { backend::append_ready_for_query(out, held); });
         }
         return false;
@@ -528,6 +529,8 @@ bool server_session::on_ready(char status, fate to, effects &fx) {
     }
     if (base::seeded(base::bug::release_at_first_ready) && status == backend::status_idle && client_ != nullptr)
         fx.server = server_next::release;
+    ++answered_;
+    ended_ += status == backend::status_idle ? 1 : 0;
     return true;
 }
 

@@ -255,6 +255,10 @@ public:
     bool running_errand() const { return errand_ != errand::none; }
     /// Counts answered requests (ReadyForQuery): tells whether it is still the same query that runs.
     std::uint64_t rounds() const { return rounds_; }
+    /// Of these, the clients' own; and of those, the ones that were outside a transaction.
+    std::uint64_t answered() const { return answered_; }
+    std::uint64_t ended() const { return ended_; }
+    bool canceling() const { return cancel_pending_; }
 
     void close() { enter(server_state::closing); }
 
@@ -364,6 +368,7 @@ private:
     bool farewell_ = false;
     bool out_of_step_ = false;  ///< the last thing it said: a request in the middle of a COPY
     std::uint64_t rounds_ = 1;
+    std::uint64_t answered_ = 0, ended_ = 0;
     std::uint64_t cancel_round_ = 0;  ///< rounds_ when the cancel under way began
 
 public:

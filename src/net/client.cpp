@@ -70,6 +70,7 @@ bool client::may_read() const {
     // A cancel is under way: what follows the request is void, its end too. The sender waits for ours.
     if (session_.state() == core::client_state::closing) return false;
     if (blocked() || (server_ != nullptr && server_->blocked())) return false;
+    if (worker_.suspended() && session_.console() == nullptr) return false;
     const auto wanted = std::max(ahead_max_bytes, session_.needed_bytes());
     return in_.size_bytes() < wanted || session_.state() == core::client_state::login;
 }
@@ -102,6 +103,7 @@ void client::receive() {
         return close_at_end_of_stream();
     }
     if (gone_) return;
+    session_.count(core::figure::received, static_cast<std::uint64_t>(count));
     if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
     const bool secret = session_.state() == core::client_state::login;
     if (behind) {
@@ -169,14 +171,19 @@ bool client::step(core::effects &effects) {
             return join(effects);
         case core::client_next::want:
             return want(effects);
+        case core::client_next::command:
+            ask_console();
+            return false;
         default:
             return false;
     }
 }
 
 bool client::admit(core::effects &effects) {
+    const bool console = session_.login()->console();  // needs no place
     const auto why =
-        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
+        console ? core::refusal::none
+                : worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
     effects.client = core::client_next::none;
     why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
     return effects.client == core::client_next::none || step(effects);
@@ -257,6 +264,7 @@ bool client::join(core::effects &effects) {
         log::info("{} login attempt: db={} user={} tls={} replication={}", name(), login.database(), login.user(),
                   login.security().encrypted ? login.security().cipher : "no", core::to_string(kind));
     }
+    if (login.console()) return join_console(effects);
     seat_->replicates = login.replicates();
     const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
         return ledger.join(*seat_, login.database(), login.user(), login.found(), login.keys(), worker_.now(), orders);
@@ -272,7 +280,7 @@ bool client::join(core::effects &effects) {
     return true;
 }
 
-void client::greet(const core::welcome &greeting, core::effects &effects) {
+core::cancel_key client::make_key() {
     core::cancel_key key;
     bool taken = false;
     while (!taken) {
@@ -282,7 +290,11 @@ void client::greet(const core::welcome &greeting, core::effects &effects) {
         taken = worker_.all().with_ledger(
             [&](core::ledger &ledger, core::orders &) { return ledger.give_key(*seat_, key); });
     }
-    session_.on_welcome(greeting, key, worker_.now(), effects);
+    return key;
+}
+
+void client::greet(const core::welcome &greeting, core::effects &effects) {
+    session_.on_welcome(greeting, make_key(), worker_.now(), effects);
 }
 
 bool client::want(core::effects &effects) {
@@ -339,6 +351,7 @@ void client::forward_cancel() {
 }
 
 void client::cancel(std::function<void()> done) {
+    if (session_.console() != nullptr) return cancel_console(std::move(done));
     worker::effects_lease effects(worker_);
     std::size_t taken = 0;
     if (session_.on_cancel_unsent(in_.view(), taken, worker_.now(), *effects)) {
@@ -477,6 +490,7 @@ void client::on_writable() {
         return watch();
     }
     if (server_ != nullptr) server_->go_on();
+    if (more_) ask_for_more();
     if (!closed_) pump();
 }
 
@@ -498,6 +512,7 @@ void client::close(std::string_view why, bool linger_for_peer, core::parting how
                   std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
     }
     if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(how, why);
+    if (session_.console() != nullptr) leave_console();
     worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.leave(*seat_, orders); });
     seat_ = nullptr;
     if (!linger_for_peer) return finish();

@@ -8,6 +8,7 @@
 
 #include "core/client_session.hpp"
 #include "core/ledger.hpp"
+#include "net/connection_rows.hpp"
 #include "net/stream.hpp"
 #include "net/timer_wheel.hpp"
 #include "net/worker.hpp"
@@ -43,10 +44,17 @@ public:
     void refuse(core::refusal, std::string_view argument);
     void refuse_by_server(const core::login_error &);
     void reroute(core::shared_route);
+    // ---- an admin's (client_console.cpp) ----
+    void on_console_rows(const core::console_rows &, std::shared_ptr<connection_cursor> next);
+    void on_console_done(const core::console_outcome &);
+    /// Its row in a table of connections; nothing when it is not in that one.
+    std::optional<core::console_row> row(core::console_table, const clock_pair &);
     /// The answer to find_name(); see name_finder.
     void named(const std::optional<std::string> &name);
     /// A CancelRequest with our key.
     void cancel(std::function<void()> done);
+    /// The worker was suspended, or is not any more.
+    void suspend_or_go_on() { watch(); }
     void drop(std::string_view why) { close(why, false); }
     void on_handshake(handshake_step);
     void on_ready(std::uint32_t events) override;
@@ -73,6 +81,12 @@ private:
     bool go_on_with_login(core::effects &);
     bool join(core::effects &);
     bool want(core::effects &);
+    bool join_console(core::effects &);
+    void ask_console();
+    void ask_for_more();
+    void cancel_console(std::function<void()> done);
+    void leave_console();
+    core::cancel_key make_key();
     void greet(const core::welcome &, core::effects &);
     void forward_cancel();
     void begin_handshake(std::string_view begun);
@@ -99,6 +113,7 @@ private:
     password_checks *asked_ = nullptr;       ///< `check_` is with it
     password_checks::ticket check_;
     leftover in_;
+    std::shared_ptr<connection_cursor> more_;  ///< an admin's: rows to ask for when those before were sent
 };
 
 }  // namespace pgsluice::net

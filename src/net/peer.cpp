@@ -7,6 +7,7 @@
 #include <pwd.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -72,6 +73,7 @@ core::client_facts facts_of(int fd, bool tcp) {
             facts.address = address_of(reinterpret_cast<const sockaddr *>(&address));
     } else if (const auto credentials = credentials_of(fd)) {
         facts.peer_uid = credentials->uid;
+        facts.own_user = credentials->uid == ::geteuid();
     }
     return facts;
 }

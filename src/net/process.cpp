@@ -102,6 +102,13 @@ int process::run() {
     shared_ = std::make_unique<shared>(context_, settings_, count);
     lookups_ = std::make_unique<secret_lookups>(*shared_);
     shared_->lookups = lookups_.get();
+    desk_ = std::make_unique<console_desk>(
+        *shared_, console_powers{.settings = [this] { return settings_; },
+                                 .reload = [this] { return reload(); },
+                                 .set = [this](const auto &name, const auto &value) { return set(name, value); },
+                                 .shut_down = [this](auto how) { return shut_down_for_admin(how); },
+                                 .suspend = [this](bool on) { suspend(on); }});
+    shared_->console = desk_.get();
     core::environment env;
     env.settings = settings_;
     env.mock_key = salt_key_;
@@ -145,25 +152,26 @@ void process::on_signal(int number) {
         case SIGHUP:
             log::reopen();
             log::info("got SIGHUP, re-reading config");
-            return reload();
+            reload();
+            return;
         case SIGTERM:
         case SIGINT:
             if (phase_ != phase::running) {
                 log::info("got signal {} while shutting down, exiting at once", number);
                 return context_.stop();
             }
+            log::info("got {}", number == SIGTERM ? "SIGTERM" : "SIGINT");
             return shut_down(number == SIGTERM ? phase::waiting_for_clients : phase::waiting_for_servers);
         case SIGQUIT:
             log::info("got SIGQUIT, fast exit");
             return context_.stop();
         case SIGUSR1:
             log::info("got SIGUSR1, pausing all activity");
-            return shared_->with_ledger([](core::ledger &ledger, core::orders &orders) { ledger.pause(orders); });
+            shared_->with_ledger([](core::ledger &ledger, core::orders &orders) { ledger.pause({}, orders); });
+            return;
         case SIGUSR2:
             log::info("got SIGUSR2, continuing from PAUSE");
-            return shared_->with_ledger([](core::ledger &ledger, core::orders &orders) {
-                ledger.resume(std::chrono::steady_clock::now(), orders);
-            });
+            return desk_->canceled();
         default:
             return;
     }
@@ -172,40 +180,65 @@ void process::on_signal(int number) {
 void process::shut_down(phase next) {
     phase_ = next;
     const bool for_servers = next == phase::waiting_for_servers;
-    log::info("{}", for_servers ? "got SIGINT, shutting down, waiting for all servers connections to be released"
-                                : "got SIGTERM, shutting down, waiting for all clients to disconnect");
+    log::info("{}", for_servers ? "shutting down, waiting for all server connections to be released"
+                                : "shutting down, waiting for all clients to disconnect");
     std::erase_if(listeners_, [](const auto &it) { return it->tcp(); });
     shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.shut_down(for_servers, orders); });
 }
 
-void process::reload() {
+core::console_outcome process::reload() {
     auto fresh = config::load(line_.file, read_file, salt_key_, settings_.get());
-    if (fresh.has_error()) {
-        log::error("reload failed, nothing was changed: {}", config::to_string(fresh.error()));
-        return;
-    }
-    if (const auto missing = helper_missing(*fresh->value); !missing.empty()) {
+    if (fresh.has_value()) return put_to_work(std::move(*fresh));
+    const auto why = config::to_string(fresh.error());
+    log::error("reload failed, nothing was changed: {}", why);
+    return {{core::refusal::console_reload_failed, {}, why}, {}};
+}
+
+core::console_outcome process::set(const std::string &name, const std::string &value) {
+    const auto no = [&](const std::string &why) {
+        log::error("SET {} failed: {}", name, why);
+        return core::console_outcome{{core::refusal::console_set_failed, {}, why}, {}};
+    };
+    const auto *const row = config::find_setting(name);
+    if (row != nullptr && !row->reloadable) return no(name + " can not be changed while running: it needs a restart.");
+    auto fresh = config::load_one(*settings_, name, value, read_file, salt_key_);
+    if (fresh.has_error()) return no(fresh.error().text);
+    auto outcome = put_to_work(std::move(*fresh));
+    if (outcome.refused.why != core::refusal::none) return no(outcome.refused.detail);
+    outcome.notices.clear();  // it was asked for
+    return outcome;
+}
+
+core::console_outcome process::put_to_work(config::loaded fresh) {
+    if (const auto missing = helper_missing(*fresh.value); !missing.empty()) {
         log::error("reload failed, nothing was changed: {}", missing);
-        return;
+        return {{core::refusal::console_reload_failed, {}, missing}, {}};
     }
     const auto watched = tls_files_;
-    auto tls = make_tls(fresh->value->global);
+    auto tls = make_tls(fresh.value->global);
     if (tls.has_error()) {
         tls_files_ = watched;
         log::error("reload failed, nothing was changed: {}", tls.error());
-        return;
+        return {{core::refusal::console_reload_failed, {}, tls.error()}, {}};
     }
-    for (const auto &warning : fresh->warnings) log::warning("{}", config::to_string(warning));
-    for (const auto &name : config::restart_needed(*settings_, *fresh->value)) {
-        log::warning("{} was changed in the file; it takes effect at the next start", name);
+    core::console_outcome outcome;
+    for (const auto &warning : fresh.warnings) log::warning("{}", config::to_string(warning));
+    for (const auto &name : config::restart_needed(*settings_, *fresh.value)) {
+        outcome.notices.push_back(name + " was changed in the file; it takes effect at the next start");
+        log::warning("{}", outcome.notices.back());
     }
-    use(std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh->value)),
-        std::move(*tls));
+    const auto before = settings_;
+    use(std::make_shared<const config::settings>(config::keep_unchangeable(*settings_, *fresh.value)), std::move(*tls));
+    for (auto &change : config::changes(*before, *settings_)) {
+        log::info("{}", change);
+        outcome.notices.push_back(std::move(change));
+    }
     log::use(log_options(line_, settings_->global));
     shared_->with_ledger([&](core::ledger &ledger, core::orders &orders) {
         ledger.apply(settings_, std::chrono::steady_clock::now(), orders);
     });
     log::info("configuration reloaded from {}", line_.file);
+    return outcome;
 }
 
 boost::system::result<tls_contexts, std::string> process::make_tls(const config::global_settings &global) {
@@ -243,6 +276,22 @@ void process::look_at_tls_files() {
     log::info("files of TLS have changed, and are in use");
 }
 
+core::console_outcome process::shut_down_for_admin(core::console_command::verb how) {
+    using verb = core::console_command::verb;
+    if (how == verb::shutdown || phase_ != phase::running) {
+        log::info("SHUTDOWN by the console, exiting at once");
+        context_.stop();
+        return {};
+    }
+    shut_down(how == verb::shutdown_wait_for_servers ? phase::waiting_for_servers : phase::waiting_for_clients);
+    return {};
+}
+
+void process::suspend(bool on) {
+    log::info("{}", on ? "suspended" : "resumed from SUSPEND");
+    for (const auto &it : shared_->workers) it->post([worker = it.get(), on] { worker->suspend(on); });
+}
+
 void process::tick() {
     if (++ticks_ % ticks_between_looks == 0) look_at_tls_files();
     ticker_.expires_after(ledger_tick);
@@ -258,6 +307,7 @@ void process::tick() {
                                                                  : "server connections dropped, exiting");
             return context_.stop();
         }
+        desk_->tick(std::chrono::steady_clock::now());
         tick();
     });
 }

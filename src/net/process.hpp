@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/load.hpp"
+#include "net/console_desk.hpp"
 #include "net/file_watch.hpp"
 #include "net/listener.hpp"
 #include "net/log.hpp"
@@ -46,7 +47,13 @@ private:
 
     void on_signal(int number);
     void await_signal();
-    void reload();
+    /// What has changed, or why nothing has.
+    core::console_outcome reload();
+    /// SET on the console: as a reload of one setting alone.
+    core::console_outcome set(const std::string &name, const std::string &value);
+    core::console_outcome put_to_work(config::loaded);
+    core::console_outcome shut_down_for_admin(core::console_command::verb);
+    void suspend(bool);
     void look_at_tls_files();
     /// Null and why not, or what the settings and the files come to now.
     boost::system::result<tls_contexts, std::string> make_tls(const config::global_settings &);
@@ -67,6 +74,7 @@ private:
     std::vector<std::unique_ptr<listener>> listeners_;
     std::unique_ptr<shared> shared_;
     std::unique_ptr<secret_lookups> lookups_;
+    std::unique_ptr<console_desk> desk_;
     phase phase_ = phase::running;
     std::size_t next_worker_ = 0;
 };

@@ -202,6 +202,7 @@ void server::receive() {
         return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");
     }
     if (draining_ || starting_over_) return;
+    if (client_ != nullptr) client_->session().count(core::figure::sent, static_cast<std::uint64_t>(count));
     if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
     if (behind) {
         std::memcpy(scratch, in_.view().data(), have);
@@ -310,6 +311,7 @@ void server::release() {
 void server::hand_on(const core::handing_on &next) {
     switch (next.next) {
         case core::handing_on::step::idle:
+            since_idle_ = worker_.now();
             return;
         case core::handing_on::step::grant:
             return static_cast<client *>(next.client->owner)->take(*this);
@@ -322,6 +324,7 @@ void server::hand_on(const core::handing_on &next) {
 
 void server::link(client &it) {
     client_ = &it;
+    since_link_ = worker_.now();
 }
 
 void server::run(core::errand what, const std::string &sql) {

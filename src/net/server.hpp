@@ -10,6 +10,7 @@
 
 #include "core/ledger.hpp"
 #include "core/server_session.hpp"
+#include "net/connection_rows.hpp"
 #include "net/dial.hpp"
 #include "net/stream.hpp"
 #include "net/timer_wheel.hpp"
@@ -71,6 +72,8 @@ public:
     core::server_session &session() { return *session_; }
     base::server_id id() const { return id_; }
     std::string name();
+    /// Its row in a table of connections; nothing when it is not in that one.
+    std::optional<core::console_row> row(core::console_table, const clock_pair &, bool close_needed);
 
 private:
     void receive();
@@ -106,7 +109,8 @@ private:
     place_to_dial place_;
     client *client_ = nullptr;
     base::time_point since_;
-    base::time_point deadline_ = base::never;  ///< of the login, of a farewell, of the end
+    base::time_point since_idle_, since_link_;  ///< for SHOW SERVERS
+    base::time_point deadline_ = base::never;   ///< of the login, of a farewell, of the end
     /// Who is told when the cancel that it asked for, in that round of the session's, is over.
     std::vector<std::pair<std::uint64_t, std::function<void()>>> cancels_;
     handshake handshake_ = handshake::none;

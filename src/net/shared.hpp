@@ -14,6 +14,7 @@
 
 namespace pgsluice::net {
 
+class console_desk;
 class secret_lookups;
 class worker;
 
@@ -26,6 +27,8 @@ struct shared {
 
     /// Of users that auth_file lacks; the process's.
     secret_lookups *lookups = nullptr;
+    /// Where admins' commands are carried out; the process's.
+    console_desk *console = nullptr;
 
     /// Held for the few steps of one call to the ledger, never across input or output.
     std::mutex mutex;

@@ -57,6 +57,10 @@ stream &stream::operator=(stream &&other) noexcept {
     return *this;
 }
 
+std::string stream::cipher() const {
+    return tls_ ? tls_->cipher() : std::string();
+}
+
 stream::~stream() {
     close();
 }

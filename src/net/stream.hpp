@@ -32,6 +32,8 @@ public:
     /// From here on all bytes go through it. After its handshake, and with nothing unsent.
     void secure(std::unique_ptr<tls_session>);
     bool secured() const { return tls_ != nullptr; }
+    /// Of its TLS; "" without.
+    std::string cipher() const;
     /// Bytes that wait for the socket to take them. While there are any, the other side must not be read further.
     std::size_t unsent_bytes() const { return unsent_.size() - unsent_at_; }
 

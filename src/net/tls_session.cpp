@@ -195,10 +195,14 @@ void tls_session::say_goodbye(std::string &to_peer) {
     output_ = nullptr;
 }
 
+std::string tls_session::cipher() const {
+    return std::string(SSL_get_version(ssl_.get())) + "/" + SSL_get_cipher_name(ssl_.get());
+}
+
 core::channel tls_session::channel() const {
     core::channel it;
     it.encrypted = true;
-    it.cipher = std::string(SSL_get_version(ssl_.get())) + "/" + SSL_get_cipher_name(ssl_.get());
+    it.cipher = cipher();
     const std::unique_ptr<X509, decltype(&X509_free)> peer(SSL_get1_peer_certificate(ssl_.get()), &X509_free);
     const bool server = SSL_is_server(ssl_.get()) == 1;
     it.end_point = server ? context_->end_point() : peer ? end_point_of(peer.get()) : std::string();

@@ -44,6 +44,8 @@ public:
 
     /// What it came to, after the handshake.
     core::channel channel() const;
+    /// Version and name of the cipher, as in TLSv1.3/TLS_AES_256_GCM_SHA384.
+    std::string cipher() const;
     const std::string &host() const { return host_; }
     const tls_context &context() const { return *context_; }
 

@@ -22,6 +22,7 @@ worker::worker(base::worker_index index, shared &all, core::environment env, tls
     env_.statements = &statements_;
     env_.starts = &starts_;
     env_.pace = &pace_;
+    env_.traffic = &traffic_;
 }
 
 worker::~worker() = default;
@@ -157,6 +158,25 @@ void worker::named(base::client_id id, const std::optional<std::string> &name) {
     if (it == clients_.end()) return;
     const boost::intrusive_ptr keep(it->second);
     keep->named(name);
+}
+
+void worker::suspend(bool on) {
+    suspended_ = on;
+    for (const auto &[id, it] : clients_) it->suspend_or_go_on();
+}
+
+void worker::console_rows(base::client_id id, const core::console_rows &rows, std::shared_ptr<connection_cursor> next) {
+    const auto it = clients_.find(id);
+    if (it == clients_.end()) return;
+    const boost::intrusive_ptr keep(it->second);
+    keep->on_console_rows(rows, std::move(next));
+}
+
+void worker::console_done(base::client_id id, const core::console_outcome &outcome) {
+    const auto it = clients_.find(id);
+    if (it == clients_.end()) return;
+    const boost::intrusive_ptr keep(it->second);
+    keep->on_console_done(outcome);
 }
 
 void worker::cancel(base::client_id id, std::function<void()> done) {

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/client_login.hpp"
+#include "core/console_rows.hpp"
+#include "core/console_session.hpp"
 #include "core/known_starts.hpp"
 #include "core/orders.hpp"
 #include "core/statements.hpp"
@@ -24,6 +26,7 @@
 namespace pgsluice::net {
 
 class cancel_connection;
+struct connection_cursor;
 class client;
 class server;
 struct moving_server;
@@ -87,7 +90,21 @@ public:
     void secret_for(base::client_id, const core::secret_answer &);
     /// What PAM or LDAP says of the password of one of our clients; nobody's if that client has gone.
     void checked(base::client_id, const auth::password_verdict &);
+    /// SUSPEND: nothing is read from clients, but for admins.
+    void suspend(bool on);
+    bool suspended() const { return suspended_; }
     void use_settings(std::shared_ptr<const config::settings>, tls_contexts);
+    /// What an admin's command has come to, or a part of it; nobody's if that client has gone.
+    void console_rows(base::client_id, const core::console_rows &rows, std::shared_ptr<connection_cursor> next);
+    void console_done(base::client_id, const core::console_outcome &);
+    /// The next slice of a table of connections: those of this worker.
+    core::console_rows list(connection_cursor &);
+    /// How one of our clients calls itself, and what it does; "" if it has gone.
+    struct description {
+        std::string user, application, state;
+    };
+    description describe(base::client_id) const;
+    const core::traffic_book &counted() const { return traffic_; }
     /// The host name that one of our clients waits for; nobody's if it has gone.
     void named(base::client_id, const std::optional<std::string> &name);
     /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
@@ -126,9 +143,10 @@ private:
     core::statement_store statements_;
     core::known_starts starts_;
     core::login_pace pace_;
+    core::traffic_book traffic_;
     ready_set ready_;
     mailbox mailbox_;
-    bool stopping_ = false;
+    bool stopping_ = false, suspended_ = false;
     base::time_point now_;
     timer_wheel wheel_;
     std::unique_ptr<char[]> scratch_;

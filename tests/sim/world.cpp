@@ -258,14 +258,15 @@ void simulation::chaos() {
             paused_ = !paused_;
             return pooler_->on(0, [&] {
                 pooler_->with_ledger([&](core::ledger &it, core::orders &out) {
-                    paused_ ? it.pause(out) : it.resume(pooler_->now, out);
+                    paused_ ? it.pause("", out) : it.resume("", pooler_->now, out);
                 });
             });
         case 9:
             if (paused_) {
                 paused_ = false;
                 pooler_->on(0, [&] {
-                    pooler_->with_ledger([&](core::ledger &it, core::orders &out) { it.resume(pooler_->now, out); });
+                    pooler_->with_ledger(
+                        [&](core::ledger &it, core::orders &out) { it.resume("", pooler_->now, out); });
                 });
             }
             return;
@@ -341,8 +342,9 @@ std::string simulation::run(std::uint64_t steps) {
 /// Everybody finishes and leaves; nothing may be left over.
 void simulation::settle() {
     closing_time_ = true;
-    pooler_->on(
-        0, [&] { pooler_->with_ledger([&](core::ledger &it, core::orders &out) { it.resume(pooler_->now, out); }); });
+    pooler_->on(0, [&] {
+        pooler_->with_ledger([&](core::ledger &it, core::orders &out) { it.resume("", pooler_->now, out); });
+    });
     for (int i = 0; i < 400'000 && !pooler_->clients.empty() && pooler_->fault.empty(); ++i) {
         step();
         if (i % 64 == 0) forget_gone();

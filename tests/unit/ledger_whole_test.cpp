@@ -20,7 +20,7 @@ TEST(ledger_whole, pause_and_resume) {
     a.want(two);
     for (auto *const it : a.opens()) a.opened(it);
     a.give_back(a.names.rbegin()->second);
-    a.it->pause(a.out);
+    a.it->pause("", a.out);
     a.checked();
     EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"pause mode"})) << "idle ones at once";
     EXPECT_EQ(a.give_back(server).next, step::close) << "the others when they are released";
@@ -28,7 +28,7 @@ TEST(ledger_whole, pause_and_resume) {
     EXPECT_EQ(a.want(one), nullptr);
     a.tick();
     EXPECT_TRUE(a.opens().empty());
-    a.it->resume(a.now, a.out);
+    a.it->resume("", a.now, a.out);
     a.checked();
     EXPECT_EQ(a.opens().size(), 1U);
 }
@@ -57,7 +57,7 @@ TEST(ledger_whole, shut_down) {
     a.closed(server);
     a.want(two);
     EXPECT_EQ(a.take(order::kind::refuse).size(), 1U);
-    a.it->resume(a.now, a.out);
+    a.it->resume("", a.now, a.out);
     EXPECT_TRUE(a.opens().empty()) << "RESUME is ignored now";
 }
 

@@ -294,11 +294,11 @@ TEST(replication_ledger, reload_pause_and_shutdown) {
     a.leave(replica);
     auto *const fresh = a.opens();
     ASSERT_TRUE(fresh != nullptr && fresh->client == second);
-    a.it->pause(a.out);
+    a.it->pause("", a.out);
     EXPECT_EQ(a.opened(fresh).next, step::close);
     a.closed(fresh);
     EXPECT_EQ(a.opens(), nullptr);
-    a.it->resume(a.now, a.out);
+    a.it->resume("", a.now, a.out);
     EXPECT_NE(a.opens(), nullptr);
     a.it->shut_down(true, a.out);
     const auto refused = a.take(order::kind::refuse);

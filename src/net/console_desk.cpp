@@ -1,0 +1,379 @@
+// Commands, one by one.
+#include "net/console_desk.hpp"
+
+#include <boost/asio/post.hpp>
+#include <charconv>
+
+#include "net/client.hpp"
+#include "net/connection_rows.hpp"
+#include "net/log.hpp"
+#include "net/server.hpp"
+#include "net/worker.hpp"
+
+namespace pgsluice::net {
+
+using core::console_outcome;
+using core::console_table;
+using core::refusal;
+using verb = core::console_command::verb;
+
+namespace {
+
+base::time_point clock_now() {
+    return std::chrono::steady_clock::now();
+}
+
+console_outcome refused(refusal why, std::string argument = {}, std::string detail = {}) {
+    return {{why, std::move(argument), std::move(detail)}, {}};
+}
+
+}  // namespace
+
+console_desk::console_desk(shared &all, console_powers powers)
+    : all_(all), powers_(std::move(powers)), period_began_(clock_now()) {}
+
+// ---- from workers ----
+
+void console_desk::ask(console_request it) {
+    boost::asio::post(all_.control, [this, it = std::move(it)] { carry_out(it); });
+}
+
+void console_desk::canceled() {
+    boost::asio::post(all_.control, [this] { resume({}); });
+}
+
+void console_desk::gone(base::client_id id) {
+    boost::asio::post(all_.control, [this, id] {
+        std::erase_if(waiting_, [&](const waiting &it) { return it.of.client == id; });
+        if (suspended_ && suspended_by_ == id) resume({});
+    });
+}
+
+// ---- to workers ----
+
+void console_desk::answer(const console_request &to, core::console_rows rows) {
+    auto &there = *all_.workers[to.worker];
+    there.post([&there, id = to.client, rows = std::move(rows)] { there.console_rows(id, rows, nullptr); });
+    finish(to);
+}
+
+void console_desk::finish(const console_request &to, const console_outcome &outcome) {
+    auto &there = *all_.workers[to.worker];
+    there.post([&there, id = to.client, outcome] { there.console_done(id, outcome); });
+}
+
+core::console_view console_desk::view() {
+    return all_.with_ledger([](core::ledger &ledger, core::orders &) { return ledger.view(clock_now()); });
+}
+
+// ---- SHOW ----
+
+void console_desk::carry_out(const console_request &it) {
+    if (it.command.what == verb::show) return show(it);
+    // Without the value of a SET, which may be a secret.
+    log::info("admin command: {}", it.command.what == verb::set ? "SET " + it.command.name
+                                   : it.command.name.empty()    ? core::tag_of(it.command)
+                                                                : core::tag_of(it.command) + " " + it.command.name);
+    const auto outcome = change(it);
+    const bool waits = it.command.what == verb::pause || it.command.what == verb::wait_close;
+    if (!waits || outcome.refused.why != refusal::none || is_over(it)) return finish(it, outcome);
+    const auto limit =
+        it.command.value.empty()
+            ? base::duration::zero()
+            : base::duration(static_cast<std::int64_t>(std::strtod(it.command.value.c_str(), nullptr) * 1e6));
+    waiting_.push_back({it, it.command.value.empty() ? base::never : clock_now() + limit});
+}
+
+void console_desk::show(const console_request &it) {
+    const auto settings = powers_.settings();
+    switch (it.command.table) {
+        case console_table::clients:
+        case console_table::servers:
+        case console_table::sockets:
+        case console_table::active_sockets:
+        case console_table::fds:
+            return continue_table(all_, std::make_shared<connection_cursor>(connection_cursor{
+                                            .table = it.command.table, .asker = it.worker, .client = it.client}));
+        case console_table::stats:
+        case console_table::stats_totals:
+        case console_table::stats_averages:
+        case console_table::totals:
+            return count([this, it](const core::traffic_by_database &totals) {
+                answer(it, core::stats_rows(it.command.table, totals, averages_));
+            });
+        case console_table::config:
+            return answer(it, core::config_rows(*settings));
+        case console_table::databases:
+            return answer(it, core::database_rows(*settings, view()));
+        case console_table::pools:
+            return answer(it, core::pool_rows(view()));
+        case console_table::users:
+            return answer(it, core::user_rows(*settings, view()));
+        case console_table::lists:
+            return answer(it, core::list_rows(*settings, view()));
+        case console_table::state:
+            return answer(it, core::state_rows(view(), suspended_));
+        case console_table::version:
+            return answer(it, {{std::string("pgsluice ") + PGSLUICE_VERSION}});
+        case console_table::mem:
+            return answer(it, memory_rows(view()));
+        case console_table::why:
+            return why(it);
+        case console_table::dns_hosts:  // there is no cache of names, and there are no peers
+        case console_table::dns_zones:
+        case console_table::peers:
+        case console_table::peer_pools:
+        case console_table::help:  // the session's own
+        case console_table::parameter:
+            return answer(it, {});
+    }
+}
+
+/// Sizes of our own objects under PgBouncer's names: what is on the heap beside them is not in it.
+core::console_rows console_desk::memory_rows(const core::console_view &now) const {
+    const auto row = [](const char *name, std::size_t size, std::size_t used) {
+        const auto number = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+        return core::console_row{name, number(size), number(used), 0, number(size * used)};
+    };
+    const auto settings = powers_.settings();
+    return {row("user_cache", sizeof(config::user), now.users.size()),
+            row("credentials_cache", sizeof(auth::credential), settings->credentials.size()),
+            row("db_cache", sizeof(config::database), settings->databases.size()),
+            row("peer_cache", 0, 0),
+            row("peer_pool_cache", 0, 0),
+            row("pool_cache", sizeof(core::pool_view), now.pools.size()),
+            row("outstanding_request_cache", 1, 0),
+            row("server_cache", sizeof(server) + sizeof(core::server_session) + sizeof(core::server_seat), now.servers),
+            row("client_cache", sizeof(client) + sizeof(core::client_seat), now.clients),
+            row("iobuf_cache", worker::scratch_bytes, all_.workers.size()),
+            row("var_list_cache", 0, 0),
+            row("server_prepared_statement_cache", 0, 0)};
+}
+
+// ---- what changes something ----
+
+console_outcome console_desk::change(const console_request &it) {
+    const auto &name = it.command.name;
+    const auto of_ledger = [&](auto use) { return all_.with_ledger(use); };
+    const auto known = [&] {
+        return of_ledger([&](core::ledger &ledger, core::orders &) { return ledger.has_database(name); });
+    };
+    const auto needs_database = [&](const char *word) -> console_outcome {
+        if (core::is_console(name))
+            return refused(refusal::console_not_in_admin_database, std::string(word) + " admin db: " + name);
+        if (!name.empty() && !known()) return refused(refusal::console_no_such_database, name);
+        return {};
+    };
+    const auto on_database = [&](const char *word, auto use) {
+        auto problem = needs_database(word);
+        if (problem.refused.why == refusal::none) of_ledger(use);
+        return problem;
+    };
+    switch (it.command.what) {
+        case verb::reload:
+            return powers_.reload();
+        case verb::set:
+            return powers_.set(name, it.command.value);
+        case verb::pause: {
+            auto problem = needs_database("pause");
+            return problem.refused.why == refusal::none ? pause(it) : problem;
+        }
+        case verb::resume: {
+            if (!name.empty() && !core::is_console(name) && !known())
+                return refused(refusal::console_no_such_database, name);
+            return resume(name);
+        }
+        case verb::disable:
+            return on_database("disable", [&](core::ledger &ledger, core::orders &) { ledger.disable(name, true); });
+        case verb::enable:
+            return on_database("enable", [&](core::ledger &ledger, core::orders &) { ledger.disable(name, false); });
+        case verb::reconnect:
+            return on_database("reconnect", [&](core::ledger &ledger, core::orders &orders) {
+                ledger.reconnect(name, clock_now(), orders);
+            });
+        case verb::kill:
+            return on_database("kill", [&](core::ledger &ledger, core::orders &orders) { ledger.kill(name, orders); });
+        case verb::wait_close:
+            return needs_database("wait in");
+        case verb::kill_client:
+            return kill_client(name);
+        case verb::suspend:
+            return suspend(it);
+        case verb::shutdown:
+        case verb::shutdown_wait_for_servers:
+        case verb::shutdown_wait_for_clients:
+            return powers_.shut_down(it.command.what);
+        case verb::nothing:
+        case verb::show:
+        case verb::set_ignored:
+            break;
+    }
+    return {};
+}
+
+console_outcome console_desk::pause(const console_request &it) {
+    if (suspended_) return refused(refusal::console_already_paused);
+    const auto why = all_.with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { return ledger.pause(it.command.name, orders); });
+    return refused(why, it.command.name);
+}
+
+console_outcome console_desk::resume(const std::string &database) {
+    // Those who wait for a pause that ends now have waited for long enough.
+    for (const auto &it : std::exchange(waiting_, {})) {
+        const bool same = it.of.command.what == verb::pause && (database.empty() || it.of.command.name == database);
+        same ? finish(it.of) : waiting_.push_back(it);
+    }
+    const bool was_suspended = database.empty() && std::exchange(suspended_, false);
+    if (was_suspended) powers_.suspend(false);
+    const auto why = all_.with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { return ledger.resume(database, clock_now(), orders); });
+    if (was_suspended && why == refusal::console_not_paused) return {};
+    return refused(why, database);
+}
+
+console_outcome console_desk::suspend(const console_request &it) {
+    const bool paused = all_.with_ledger([](core::ledger &ledger, core::orders &) { return ledger.any_paused(); });
+    if (suspended_) return refused(refusal::console_already_paused);
+    if (paused) return refused(refusal::console_suspend_while_paused);
+    suspended_ = true;
+    suspended_by_ = it.client;
+    powers_.suspend(true);
+    return {};
+}
+
+console_outcome console_desk::kill_client(const std::string &text) {
+    std::uint64_t id = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), id);
+    if (problem != std::errc() || end != text.data() + text.size()) return refused(refusal::console_bad_client);
+    const bool found =
+        all_.with_ledger([&](core::ledger &ledger, core::orders &orders) { return ledger.kill_client({id}, orders); });
+    return found ? console_outcome{} : refused(refusal::console_no_client);
+}
+
+/// The ledger knows who waits for what; what the clients call themselves their workers know, and are asked one by one.
+void console_desk::why(const console_request &it) {
+    base::client_id only;
+    if (!it.command.name.empty()) {
+        const auto &text = it.command.name;
+        const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), only.value);
+        if (problem != std::errc() || end != text.data() + text.size() || !only)
+            return finish(it, refused(refusal::console_bad_client));
+    }
+    const auto list = std::make_shared<std::vector<named_wait>>();
+    for (auto &row : all_.with_ledger(
+             [&](core::ledger &ledger, core::orders &) { return ledger.waits(only, waits_max, clock_now()); }))
+        list->push_back({std::move(row), {}, {}, {}, {}});
+    name_waits(it, list, 0);
+}
+
+void console_desk::name_waits(const console_request &it, const std::shared_ptr<std::vector<named_wait>> &list,
+                              std::size_t worker_at) {
+    if (worker_at < all_.workers.size()) {
+        auto &there = *all_.workers[worker_at];
+        there.post([this, it, list, worker_at, &there] {
+            for (auto &row : *list) {
+                if (row.wait.worker == worker_at) row.application = there.describe(row.wait.client).application;
+                if (!row.wait.holder || row.wait.holder_worker != worker_at) continue;
+                auto holder = there.describe(row.wait.holder);
+                row.holder_user = std::move(holder.user);
+                row.holder_application = std::move(holder.application);
+                row.holder_state = std::move(holder.state);
+            }
+            name_waits(it, list, worker_at + 1);
+        });
+        return;
+    }
+    core::console_rows rows;
+    const auto or_null = [](bool is, std::string text) {
+        return is ? core::console_cell(std::move(text)) : core::console_cell();
+    };
+    for (auto &row : *list) {
+        const auto &wait = row.wait;
+        const bool held = static_cast<bool>(wait.holder);
+        rows.push_back({static_cast<std::int64_t>(wait.client.value), wait.database, wait.user, row.application,
+                        std::int64_t{wait.waits.count()}, wait.place,
+                        or_null(!wait.limit.empty(), std::string(wait.limit)), wait.reason,
+                        held ? core::console_cell(static_cast<std::int64_t>(wait.holder.value)) : core::console_cell(),
+                        or_null(held, row.holder_user), or_null(held, row.holder_application),
+                        or_null(held, row.holder_state),
+                        held ? core::console_cell(std::int64_t{wait.held.count()}) : core::console_cell()});
+    }
+    answer(it, std::move(rows));
+}
+
+// ---- what takes time ----
+
+bool console_desk::is_over(const console_request &it) {
+    return all_.with_ledger([&](core::ledger &ledger, core::orders &) {
+        return it.command.what == verb::pause ? ledger.drained(it.command.name) : ledger.reconnected(it.command.name);
+    });
+}
+
+void console_desk::tick(base::time_point now) {
+    std::vector<waiting> rest;
+    for (auto &it : std::exchange(waiting_, {})) {
+        if (is_over(it.of)) {
+            finish(it.of);
+        } else if (now >= it.until) {
+            all_.with_ledger([&](core::ledger &ledger, core::orders &orders) {
+                ledger.take_back_pause(it.of.command.name, now, orders);
+            });
+            finish(it.of, refused(refusal::console_wait_over, core::tag_of(it.of.command)));
+        } else {
+            rest.push_back(std::move(it));
+        }
+    }
+    waiting_.insert(waiting_.end(), std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
+    end_period(now);
+}
+
+// ---- statistics ----
+
+void console_desk::count(std::function<void(core::traffic_by_database)> done) {
+    struct sum {
+        std::size_t missing;
+        core::traffic_book all;
+        std::function<void(core::traffic_by_database)> done;
+    };
+    const auto total = std::make_shared<sum>(sum{all_.workers.size(), {}, std::move(done)});
+    for (const auto &each : all_.workers) {
+        each->post([this, total, &from = *each] {
+            boost::asio::post(all_.control, [this, total, counted = from.counted()] {
+                for (std::size_t i = 0; i < counted.pools().size(); ++i)
+                    total->all.of(static_cast<core::pool_index>(i)) += counted.pools()[i];
+                total->all.console() += counted.console();
+                if (--total->missing > 0) return;
+                const auto names = view().database_of_pool;
+                core::traffic_by_database by_name;
+                by_name["pgbouncer"] = total->all.console();
+                for (std::size_t i = 0; i < names.size(); ++i)
+                    by_name[names[i]] += total->all.of(static_cast<core::pool_index>(i));
+                total->done(std::move(by_name));
+            });
+        });
+    }
+}
+
+void console_desk::end_period(base::time_point now) {
+    const auto settings = powers_.settings();
+    const auto period = std::max(base::duration(base::seconds(1)), settings->global.stats_period);
+    if (counting_ || now - period_began_ < period) return;
+    counting_ = true;
+    count([this](const core::traffic_by_database &totals) {
+        counting_ = false;
+        const auto ended = clock_now();
+        const auto took = std::chrono::duration_cast<base::duration>(ended - std::exchange(period_began_, ended));
+        core::traffic before, after;
+        averages_.clear();
+        for (const auto &[name, it] : totals) {
+            averages_[name] = core::average(before_[name], it, took);
+            before += before_[name];
+            after += it;
+        }
+        before_ = totals;
+        if (powers_.settings()->global.log_stats) log::info("{}", core::stats_line(core::average(before, after, took)));
+    });
+}
+
+}  // namespace pgsluice::net
