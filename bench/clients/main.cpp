@@ -1,0 +1,399 @@
+// Clients for bench/storm and bench/run: many of one kind in one thread, cheap enough to leave the machine to the pooler.
+// They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of SCRAM are derived
+// once a salt, so that a login costs a handful of HMACs here. Not a test: nothing is checked but that it works.
+//   bench_clients --port N --user U --password P --database D --clients N --seconds S [--tls] KIND
+//   KIND: --storm | --ask [--pause-us N] | --hold
+// Prints "ready" once all have logged in (--ask, --hold), and one line of JSON at the end; --hold ends with its input.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "auth/scram.hpp"
+#include "wire/frame.hpp"
+#include "wire/frontend.hpp"
+#include "wire/startup.hpp"
+
+namespace {
+
+using namespace pgsluice;
+using clock_type = std::chrono::steady_clock;
+using time_point = clock_type::time_point;
+
+struct options {
+    enum class kind : std::uint8_t { storm, ask, hold };
+    kind what = kind::storm;
+    std::uint16_t port = 0;
+    std::string user, password, database;
+    std::size_t clients = 1;
+    double seconds = 1;
+    long pause_us = 0;
+    bool tls = false;
+};
+
+[[noreturn]] void fail(const std::string &why) {
+    std::fprintf(stderr, "bench_clients: %s\n", why.c_str());
+    std::exit(1);
+}
+
+/// What all clients share.
+struct world {
+    options how;
+    int epoll = -1;
+    SSL_CTX *tls = nullptr;
+    std::optional<auth::scram_derived> derived;
+    time_point counting = time_point::max();  ///< what is over before this is not counted
+    time_point end = time_point::max();
+    std::vector<float> took_us;  ///< logins of a storm, answers of askers
+    std::size_t failures = 0, ready = 0;
+    std::string last_failure;
+};
+
+class client {
+public:
+    explicit client(world &all) : all_(all) {}
+    client(const client &) = delete;
+    client &operator=(const client &) = delete;
+    ~client() { hang_up(); }
+
+    void connect() {
+        fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd_ < 0) fail("socket: " + std::string(std::strerror(errno)));
+        sockaddr_in to{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(all_.how.port);
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        const int on = 1;
+        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        began_ = clock_type::now();
+        step_ = step::connecting;
+        if (::connect(fd_, reinterpret_cast<const sockaddr *>(&to), sizeof to) != 0 && errno != EINPROGRESS)
+            return lost("connect: " + std::string(std::strerror(errno)));
+        epoll_event event{.events = EPOLLOUT, .data = {.ptr = this}};
+        ::epoll_ctl(all_.epoll, EPOLL_CTL_ADD, fd_, &event);
+    }
+
+    void on_ready() {
+        switch (step_) {
+            case step::connecting: {
+                want(EPOLLIN);
+                std::string first;
+                if (!all_.how.tls) return begin();
+                wire::append_ssl_request(first);
+                step_ = step::ssl_answer;
+                return send(first);
+            }
+            case step::ssl_answer: {
+                char answer = 0;
+                if (::recv(fd_, &answer, 1, 0) != 1 || answer != 'S') return lost("no TLS");
+                ssl_ = SSL_new(all_.tls);
+                SSL_set_fd(ssl_, fd_);
+                SSL_set_connect_state(ssl_);
+                step_ = step::handshake;
+                [[fallthrough]];
+            }
+            case step::handshake: {
+                const int result = SSL_do_handshake(ssl_);
+                if (result == 1) return begin();
+                if (SSL_get_error(ssl_, result) != SSL_ERROR_WANT_READ) return lost("the handshake failed");
+                return;
+            }
+            case step::talking:
+                return receive();
+            case step::waiting:
+                return;
+        }
+    }
+
+    /// Its pause is over.
+    void ask() {
+        std::string out;
+        wire::frontend::append_query(out, "select 1");
+        began_ = clock_type::now();
+        send(out);
+    }
+
+    time_point due() const { return due_; }
+
+private:
+    enum class step : std::uint8_t { waiting, connecting, ssl_answer, handshake, talking };
+
+    void want(std::uint32_t events) {
+        epoll_event event{.events = events, .data = {.ptr = this}};
+        ::epoll_ctl(all_.epoll, EPOLL_CTL_MOD, fd_, &event);
+    }
+
+    void begin() {
+        step_ = step::talking;
+        std::string out;
+        wire::append_startup(out, wire::protocol_3_0, {{"user", all_.how.user}, {"database", all_.how.database}});
+        send(out);
+    }
+
+    /// Nothing here is long enough to fill the buffer of a socket.
+    void send(std::string_view bytes) {
+        const auto length = static_cast<int>(bytes.size());
+        const bool sent = ssl_ != nullptr ? SSL_write(ssl_, bytes.data(), length) == length
+                                          : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == length;
+        if (!sent) lost("send: " + std::string(std::strerror(errno)));
+    }
+
+    void receive() {
+        std::array<char, 8192> room;
+        for (;;) {
+            const auto count = ssl_ != nullptr ? SSL_read(ssl_, room.data(), static_cast<int>(room.size()))
+                                               : static_cast<int>(::recv(fd_, room.data(), room.size(), 0));
+            if (count <= 0) {
+                const bool nothing = ssl_ != nullptr ? SSL_get_error(ssl_, count) == SSL_ERROR_WANT_READ
+                                                     : count < 0 && (errno == EAGAIN || errno == EINTR);
+                if (nothing) return;
+                return lost("the connection ended");
+            }
+            in_.append(room.data(), static_cast<std::size_t>(count));
+            if (!read_messages()) return;
+            if (ssl_ == nullptr) return;  // level-triggered: the rest is told again
+        }
+    }
+
+    /// False: this connection is over.
+    bool read_messages() {
+        std::size_t used = 0;
+        wire::frame message;
+        const auto connection = connections_;
+        while (wire::read_frame(std::string_view(in_).substr(used), message) == wire::framing::ok && message.whole()) {
+            used += message.here_bytes();
+            on_message(message);
+            if (connections_ != connection) return false;
+        }
+        in_.erase(0, used);
+        return true;
+    }
+
+    void on_message(const wire::frame &message) {
+        if (message.type == 'E') {
+            const auto text = message.body.find("\0M");
+            return lost(std::string(message.body.substr(text == std::string_view::npos ? 0 : text + 2)).c_str());
+        }
+        if (message.type == 'R') return authenticate(message.body);
+        if (message.type != 'Z') return;
+        if (all_.how.what == options::kind::storm) {
+            note();
+            std::string out;
+            wire::frontend::append_terminate(out);
+            send(out);
+            return again();
+        }
+        if (!std::exchange(logged_in_, true)) {
+            ++all_.ready;
+            return;
+        }
+        note();
+        // Spread, so that they do not march in step.
+        const long pause = all_.how.pause_us;
+        if (pause == 0) return ask();
+        due_ = clock_type::now() + std::chrono::microseconds(pause / 2 + std::rand() % pause);
+        waiting_ = true;
+    }
+
+public:
+    bool waiting_ = false;
+
+private:
+    void note() {
+        const auto now = clock_type::now();
+        if (began_ < all_.counting || now > all_.end) return;
+        all_.took_us.push_back(std::chrono::duration<float, std::micro>(now - began_).count());
+    }
+
+    void authenticate(std::string_view body) {
+        wire::reader in(body);
+        std::string out;
+        switch (in.u32()) {
+            case 0:
+            case 12:
+                // Keys are good for the salt they were derived for; a stranger's signature is not our concern here.
+                if (scram_ && scram_->on_server_final(in.rest())) all_.derived = scram_->derived();
+                return;
+            case 3:
+                wire::frontend::append_password(out, all_.how.password);
+                break;
+            case 10: {
+                std::array<char, auth::scram_nonce_bytes> nonce;
+                RAND_bytes(reinterpret_cast<unsigned char *>(nonce.data()), static_cast<int>(nonce.size()));
+                scram_.emplace(base::secret(all_.how.password), std::string_view(nonce.data(), nonce.size()), all_.derived);
+                wire::frontend::append_sasl_initial_response(out, auth::scram_sha_256, scram_->client_first());
+                break;
+            }
+            case 11: {
+                const auto answer = scram_ ? scram_->on_server_first(in.rest()) : std::nullopt;
+                if (!answer) return lost("SCRAM failed");
+                all_.derived = scram_->derived();
+                wire::frontend::append_sasl_response(out, *answer);
+                break;
+            }
+            default:
+                return lost("another way to log in than SCRAM or a password");
+        }
+        send(out);
+    }
+
+    void hang_up() {
+        if (ssl_ != nullptr) SSL_free(ssl_);
+        ssl_ = nullptr;
+        if (fd_ >= 0) ::close(fd_);
+        fd_ = -1;
+        ++connections_;
+        in_.clear();
+        scram_.reset();
+    }
+
+    void again() {
+        hang_up();
+        if (clock_type::now() < all_.end) connect();
+    }
+
+    void lost(const std::string &why) {
+        ++all_.failures;
+        all_.last_failure = why;
+        if (all_.how.what != options::kind::storm) fail(why);
+        hang_up();
+        step_ = step::waiting;
+        due_ = clock_type::now() + std::chrono::milliseconds(10);
+        waiting_ = true;
+    }
+
+    world &all_;
+    int fd_ = -1;
+    std::size_t connections_ = 0;  ///< ended; a descriptor's number may come again at once
+    SSL *ssl_ = nullptr;
+    step step_ = step::waiting;
+    bool logged_in_ = false;
+    std::string in_;
+    std::optional<auth::scram_client> scram_;
+    time_point began_, due_;
+};
+
+options read(int count, char **arguments) {
+    options how;
+    for (int i = 1; i < count; ++i) {
+        const std::string_view name = arguments[i];
+        const auto value = [&]() -> const char * {
+            if (i + 1 >= count) fail("no value for " + std::string(name));
+            return arguments[++i];
+        };
+        if (name == "--port") {
+            how.port = static_cast<std::uint16_t>(std::atoi(value()));
+        } else if (name == "--user") {
+            how.user = value();
+        } else if (name == "--password") {
+            how.password = value();
+        } else if (name == "--database") {
+            how.database = value();
+        } else if (name == "--clients") {
+            how.clients = static_cast<std::size_t>(std::atoi(value()));
+        } else if (name == "--seconds") {
+            how.seconds = std::atof(value());
+        } else if (name == "--pause-us") {
+            how.pause_us = std::atol(value());
+        } else if (name == "--tls") {
+            how.tls = true;
+        } else if (name == "--storm") {
+            how.what = options::kind::storm;
+        } else if (name == "--ask") {
+            how.what = options::kind::ask;
+        } else if (name == "--hold") {
+            how.what = options::kind::hold;
+        } else {
+            fail("unknown argument " + std::string(name));
+        }
+    }
+    return how;
+}
+
+double quantile(const std::vector<float> &sorted, double part) {
+    if (sorted.empty()) return 0;
+    const auto at = static_cast<std::size_t>(part * static_cast<double>(sorted.size()));
+    return static_cast<double>(sorted[std::min(at, sorted.size() - 1)]);
+}
+
+bool input_has_ended() {
+    pollfd it{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0};
+    return ::poll(&it, 1, 0) > 0;
+}
+
+}  // namespace
+
+int main(int count, char **arguments) {
+    world all;
+    all.how = read(count, arguments);
+    all.epoll = ::epoll_create1(EPOLL_CLOEXEC);
+    if (all.how.tls) {
+        all.tls = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_session_cache_mode(all.tls, SSL_SESS_CACHE_OFF);
+    }
+    const auto length = std::chrono::duration_cast<clock_type::duration>(std::chrono::duration<double>(all.how.seconds));
+    const bool storm = all.how.what == options::kind::storm;
+    bool counting = false;
+    const auto start_counting = [&] {
+        counting = true;
+        all.counting = clock_type::now();
+        if (all.how.what != options::kind::hold) all.end = all.counting + length;
+    };
+    if (storm) start_counting();
+    std::vector<std::unique_ptr<client>> clients;
+    std::array<epoll_event, 256> events;
+    while (clock_type::now() < all.end) {
+        // Some at a time: what is measured is not how a listening socket's queue overflows.
+        for (int i = 0; i < 16 && clients.size() < all.how.clients && clients.size() < all.ready + 128; ++i) {
+            clients.push_back(std::make_unique<client>(all));
+            clients.back()->connect();
+            if (storm) ++all.ready;
+        }
+        if (!counting && all.ready == all.how.clients) {
+            start_counting();
+            std::puts("ready");
+            std::fflush(stdout);
+            if (all.how.what == options::kind::ask)
+                for (const auto &it : clients) it->ask();
+        }
+        auto next = clock_type::now() + std::chrono::milliseconds(20);
+        for (const auto &it : clients)
+            if (it->waiting_) next = std::min(next, it->due());
+        const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(next - clock_type::now());
+        const timespec limit{0, std::max<long>(left.count(), 0)};
+        const int found = ::epoll_pwait2(all.epoll, events.data(), static_cast<int>(events.size()), &limit, nullptr);
+        for (int i = 0; i < found; ++i)
+            static_cast<client *>(events[static_cast<std::size_t>(i)].data.ptr)->on_ready();
+        const auto now = clock_type::now();
+        for (const auto &it : clients) {
+            if (!it->waiting_ || it->due() > now) continue;
+            it->waiting_ = false;
+            storm ? it->connect() : it->ask();
+        }
+        if (all.how.what == options::kind::hold && counting && input_has_ended()) break;
+    }
+    std::sort(all.took_us.begin(), all.took_us.end());
+    std::printf("{\"count\": %zu, \"failures\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"said\": \"%s\"}\n",
+                all.took_us.size(), all.failures, quantile(all.took_us, 0.5), quantile(all.took_us, 0.99),
+                quantile(all.took_us, 1), all.last_failure.c_str());
+    return 0;
+}

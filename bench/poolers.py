@@ -1,0 +1,141 @@
+"""What bench/run and bench/storm share: pgsluice and PgBouncer with the settings they have in common, as a user that is not
+root; their CPU and memory; the clients of bench/clients; the words about the machine. Imported by its folder."""
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests", "support"))
+import pg as support  # noqa: E402
+from certificates import Certificates  # noqa: E402
+
+USER, PASSWORD, DATABASE = "bench", "bench-password", "bench"
+
+
+class Pooler:
+    """pgsluice or PgBouncer with the settings they share, as a user that is not root. users: auth_file's; settings: on
+    top of the shared ones; own: of pgsluice alone."""
+
+    def __init__(self, name, binary, server, directory, settings, own=None, users=None):
+        self.port = support.free_port()
+        self.version = first_line([binary, "-V"])
+        base = os.path.join(directory, name)
+        os.mkdir(base)
+        copy, ini, auth_file, self.log = (os.path.join(base, file) for file in ("program", "pooler.ini", "userlist.txt", "log"))
+        shutil.copy(binary, copy)  # the tree it was built in may not be readable for that user
+        with open(auth_file, "w") as file:
+            file.writelines('"%s" "%s"\n' % row for row in (users or {USER: PASSWORD}).items())
+        with open(ini, "w") as file:
+            file.write("[databases]\n%s = host=127.0.0.1 port=%d dbname=%s\n[pgbouncer]\n" % (DATABASE, server.port, DATABASE))
+            shared = {"listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "pool_mode": "transaction",
+                      "auth_type": "scram-sha-256", "auth_file": auth_file, "max_client_conn": 5000,
+                      "log_connections": 0, "log_disconnections": 0, **settings}
+            if self.version.startswith("pgsluice"):
+                shared.update(own or {})
+            file.writelines("%s = %s\n" % item for item in shared.items())
+        support.give_away(base, copy, ini, auth_file)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(support.unprivileged() + [copy, ini], cwd="/", stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, start_new_session=True)
+        give_up = time.monotonic() + 10
+        while not answers(self.port):
+            if self.process.poll() is not None or time.monotonic() > give_up:
+                self.stop()
+                with open(self.log) as log:
+                    sys.exit("%s did not start:\n%s" % (name, log.read()))
+            time.sleep(0.05)
+
+    def can(self, mode):
+        """Named prepared statements in transaction mode: PgBouncer since 1.21."""
+        version = re.match(r"PgBouncer (\d+)\.(\d+)", self.version)
+        return mode != "prepared" or not version or (int(version[1]), int(version[2])) >= (1, 21)
+
+    def cpu_ns(self):
+        """User and system, all threads that there are."""
+        total = 0
+        for path in glob.glob("/proc/%d/task/*/schedstat" % self.process.pid):
+            with open(path) as file:
+                total += int(file.read().split()[0])
+        return total
+
+    def memory_bytes(self):
+        """Its own pages that are in memory now."""
+        with open("/proc/%d/smaps_rollup" % self.process.pid) as file:
+            return sum(int(kib) << 10 for kib in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", file.read(), re.M))
+
+    def stop(self):
+        support.stop_process(self.process, signal.SIGQUIT, 2)
+
+
+class Clients:
+    """A program of bench/clients under way; kind: --storm, --ask or --hold and what belongs to it."""
+
+    def __init__(self, port, clients, kind, seconds=1, tls=False, user=USER, password=PASSWORD, nice=0):
+        command = ["nice", "-n", str(nice), clients_program(), "--port", str(port), "--user", user, "--password", password,
+                   "--database", DATABASE, "--clients", str(clients), "--seconds", str(seconds), *kind]
+        self.process = subprocess.Popen(command + (["--tls"] if tls else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+
+    def ready(self):
+        """Waits until all have logged in (--ask, --hold)."""
+        line = self.process.stdout.readline()
+        if line.strip() != "ready":
+            self.stop()
+            sys.exit("the clients did not get in")
+        return self
+
+    def result(self):
+        """Waits for the end: count, failures, p50_us, p99_us, max_us."""
+        self.process.stdin.close()
+        lines = self.process.stdout.read().split("\n")
+        if self.process.wait() != 0:
+            sys.exit("the clients failed")
+        return json.loads(lines[-2])
+
+    def stop(self):
+        support.stop_process(self.process)
+
+
+def clients_program():
+    return os.environ.get("PGSLUICE_BENCH_CLIENTS", os.path.join(ROOT, "build", "release", "bench", "bench_clients"))
+
+
+def built(*targets):
+    """The path of pgsluice, after these targets were built; PGSLUICE_BIN: that one, and nothing is built."""
+    subprocess.run([os.path.join(ROOT, "scripts", "install-deps"), "--run", "--bench"], check=True)
+    if "PGSLUICE_BIN" in os.environ:
+        return os.environ["PGSLUICE_BIN"]
+    subprocess.run([os.path.join(ROOT, "scripts", "build"), "release", "--target", *targets], check=True, stdout=sys.stderr)
+    return os.path.join(ROOT, "build", "release", "pgsluice")
+
+
+def own_certificate(kind):
+    """One that signed itself, for both legs; .directory is to be removed."""
+    made = Certificates()
+    return made, made.make("bench", None, kind=kind)
+
+
+def first_line(command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0].strip()
+
+
+def answers(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def machine():
+    with open("/proc/cpuinfo") as file:
+        model = re.search(r"model name\s*: (.*)", file.read())
+    return "%s, %d cores, Linux %s" % (model.group(1) if model else os.uname().machine, len(os.sched_getaffinity(0)),
+                                       os.uname().release)
