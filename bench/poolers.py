@@ -77,8 +77,9 @@ class Pooler:
 class Clients:
     """A program of bench/clients under way; kind: --storm, --ask or --hold and what belongs to it."""
 
-    def __init__(self, port, clients, kind, seconds=1, tls=False, user=USER, password=PASSWORD, nice=0):
-        command = ["nice", "-n", str(nice), clients_program(), "--port", str(port), "--user", user, "--password", password,
+    def __init__(self, port, clients, kind, seconds=1, tls=False, user=USER, password=PASSWORD, idle=False):
+        command = (["chrt", "--idle", "0"] if idle else []) + [
+                   clients_program(), "--port", str(port), "--user", user, "--password", password,
                    "--database", DATABASE, "--clients", str(clients), "--seconds", str(seconds), *kind]
         self.process = subprocess.Popen(command + (["--tls"] if tls else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)

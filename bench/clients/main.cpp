@@ -1,6 +1,7 @@
-// Clients for bench/storm and bench/run: many of one kind in one thread, cheap enough to leave the machine to the pooler.
-// They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of SCRAM are derived
-// once a salt, so that a login costs a handful of HMACs here. Not a test: nothing is checked but that it works.
+// Clients for bench/storm and bench/run: many of one kind in one thread, cheap enough to leave the machine to the
+// pooler. They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of SCRAM
+// are derived once a salt, so that a login costs a handful of HMACs here. Not a test: nothing is checked but that it
+// works.
 //   bench_clients --port N --user U --password P --database D --clients N --seconds S [--tls] KIND
 //   KIND: --storm | --ask [--pause-us N] | --hold
 // Prints "ready" once all have logged in (--ask, --hold), and one line of JSON at the end; --hold ends with its input.
@@ -239,7 +240,8 @@ private:
             case 10: {
                 std::array<char, auth::scram_nonce_bytes> nonce;
                 RAND_bytes(reinterpret_cast<unsigned char *>(nonce.data()), static_cast<int>(nonce.size()));
-                scram_.emplace(base::secret(all_.how.password), std::string_view(nonce.data(), nonce.size()), all_.derived);
+                scram_.emplace(base::secret(all_.how.password), std::string_view(nonce.data(), nonce.size()),
+                               all_.derived);
                 wire::frontend::append_sasl_initial_response(out, auth::scram_sha_256, scram_->client_first());
                 break;
             }
@@ -350,7 +352,8 @@ int main(int count, char **arguments) {
         all.tls = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_session_cache_mode(all.tls, SSL_SESS_CACHE_OFF);
     }
-    const auto length = std::chrono::duration_cast<clock_type::duration>(std::chrono::duration<double>(all.how.seconds));
+    const auto length =
+        std::chrono::duration_cast<clock_type::duration>(std::chrono::duration<double>(all.how.seconds));
     const bool storm = all.how.what == options::kind::storm;
     bool counting = false;
     const auto start_counting = [&] {
@@ -381,8 +384,7 @@ int main(int count, char **arguments) {
         const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(next - clock_type::now());
         const timespec limit{0, std::max<long>(left.count(), 0)};
         const int found = ::epoll_pwait2(all.epoll, events.data(), static_cast<int>(events.size()), &limit, nullptr);
-        for (int i = 0; i < found; ++i)
-            static_cast<client *>(events[static_cast<std::size_t>(i)].data.ptr)->on_ready();
+        for (int i = 0; i < found; ++i) static_cast<client *>(events[static_cast<std::size_t>(i)].data.ptr)->on_ready();
         const auto now = clock_type::now();
         for (const auto &it : clients) {
             if (!it->waiting_ || it->due() > now) continue;
@@ -392,8 +394,9 @@ int main(int count, char **arguments) {
         if (all.how.what == options::kind::hold && counting && input_has_ended()) break;
     }
     std::sort(all.took_us.begin(), all.took_us.end());
-    std::printf("{\"count\": %zu, \"failures\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"said\": \"%s\"}\n",
-                all.took_us.size(), all.failures, quantile(all.took_us, 0.5), quantile(all.took_us, 0.99),
-                quantile(all.took_us, 1), all.last_failure.c_str());
+    std::printf(
+        "{\"count\": %zu, \"failures\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"said\": \"%s\"}\n",
+        all.took_us.size(), all.failures, quantile(all.took_us, 0.5), quantile(all.took_us, 0.99),
+        quantile(all.took_us, 1), all.last_failure.c_str());
     return 0;
 }
