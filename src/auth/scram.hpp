@@ -1,8 +1,8 @@
 // SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, both ends, without input or output: messages in, messages out, nonces and the
 // data of channel binding passed in. Sources: RFC 5802, RFC 7677, RFC 5929 (tls-server-end-point); PostgreSQL manual,
 // "SASL Authentication". Not here: the wire's framing, and where the work is done: a login by password costs
-// `iterations` HMACs, inside on_server_first. An object belongs to one thread; functions may be called by any. All
-// throw only when OpenSSL or memory fails.
+// `iterations` HMACs, which scram_work lets another thread do. An object belongs to one thread; functions may be called
+// by any. All throw only when OpenSSL or memory fails.
 #pragma once
 
 #include <array>
@@ -54,13 +54,23 @@ struct scram_derived {
     scram_keys keys;
 };
 
+/// What takes long, as a value that may go to another thread: keys from a password, for as many HMACs as iterations.
+struct scram_work {
+    base::secret password;
+    std::string salt;  ///< raw bytes
+    int iterations = 0;
+};
+scram_keys do_work(const scram_work &);
+
 /// Nothing unless `stored` is a whole verifier, as PostgreSQL's parse_scram_secret reads it: any iteration count above
 /// zero, since it is the client who pays for it.
 std::optional<scram_verifier> parse_scram_verifier(std::string_view stored);
 /// Derives a verifier from a password (SASLprep where it applies). Costs `iterations` HMACs.
 scram_verifier make_scram_verifier(std::string_view password, std::string_view salt, int iterations);
-/// The keys for pass-through, when it is the password of `stored`. Costs as many HMACs as that has iterations.
-std::optional<scram_keys> keys_of_password(const scram_verifier &stored, std::string_view password);
+/// What shows whether it is the password of `stored`; belongs_to() says so then, and the keys are those for
+/// pass-through.
+scram_work work_for(const scram_verifier &stored, std::string_view password);
+bool belongs_to(const scram_verifier &stored, const scram_keys &);
 /// A verifier that matches nothing, with a salt that is stable for (process_key, user): what unknown users are shown.
 scram_verifier mock_scram_verifier(std::string_view process_key, std::string_view user, int iterations);
 
@@ -131,8 +141,15 @@ public:
     scram_client(const scram_keys &keys, std::string_view nonce, scram_channel channel = {});
 
     std::string client_first() const;
-    /// client-final-message, or nothing on failure (see error()). By password without fitting cached keys this costs
-    /// as many HMACs as the server asks for; everything is checked before.
+    /// Checks all of it. False: see error(). True: client_final() is next, with the keys that work() asks for if it
+    /// does.
+    bool take_server_first(std::string_view message);
+    /// By password without fitting cached keys; once, after take_server_first(). The password is gone from here then.
+    std::optional<scram_work> work();
+    /// client-final-message. Nothing when it is not due.
+    std::optional<std::string> client_final();
+    std::optional<std::string> client_final(const scram_keys &made_of_work);
+    /// The three of them, in this thread.
     std::optional<std::string> on_server_first(std::string_view message);
     /// True when the server has proved that it knows the verifier.
     bool on_server_final(std::string_view message);
@@ -143,10 +160,12 @@ public:
     const scram_keys &keys() const { return derived_.keys; }
 
 private:
-    enum class step : std::uint8_t { server_first, server_final, done, failed };
+    enum class step : std::uint8_t { server_first, client_final, server_final, done, failed };
     std::nullopt_t fail(scram_error why);
 
     std::optional<base::secret> password_;  ///< none: derived_.keys are used as they are; gone once used
+    bool keys_due_ = false;                 ///< work() is under way
+    std::string without_proof_;             ///< the beginning of client-final, while it is due
     scram_derived derived_;
     scram_channel channel_;
     std::string nonce_;

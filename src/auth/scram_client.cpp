@@ -60,7 +60,11 @@ std::string scram_client::client_first() const {
     return std::string(gs2_header(channel_.how)) + client_first_bare(nonce_);
 }
 
-std::optional<std::string> scram_client::on_server_first(std::string_view message) {
+bool scram_client::take_server_first(std::string_view message) {
+    const auto fail = [this](scram_error why) {
+        this->fail(why);
+        return false;
+    };
     // Failed until the end is reached, whichever way this function is left.
     if (std::exchange(step_, step::failed) != step::server_first) return fail(scram_error::malformed);
 
@@ -76,20 +80,43 @@ std::optional<std::string> scram_client::on_server_first(std::string_view messag
     if (!nonce->starts_with(nonce_) || nonce->size() == nonce_.size()) return fail(scram_error::bad_nonce);
     if (*iterations < scram_iterations_min || *iterations > scram_iterations_max) return fail(scram_error::iterations);
 
-    const bool have_keys = !password_ || (derived_.iterations == *iterations && derived_.salt == *salt);
-    if (!have_keys) derived_.keys = derive_scram_keys(password_->reveal(), *salt, *iterations);
-    password_.reset();
+    keys_due_ = password_ && (derived_.iterations != *iterations || derived_.salt != *salt);
     derived_.salt = std::move(*salt);
     derived_.iterations = *iterations;
 
     std::string binding(gs2_header(channel_.how));
     if (channel_.how == scram_channel::binding::bound) binding += channel_.end_point;
-    const std::string without_proof = "c=" + base64_encode(binding) + ",r=" + std::string(*nonce);
-    auth_message_ = client_first_bare(nonce_).append(",").append(message).append(",").append(without_proof);
+    without_proof_ = "c=" + base64_encode(binding) + ",r=" + std::string(*nonce);
+    auth_message_ = client_first_bare(nonce_).append(",").append(message).append(",").append(without_proof_);
+    step_ = step::client_final;
+    return true;
+}
+
+std::optional<scram_work> scram_client::work() {
+    auto password = std::exchange(password_, std::nullopt);
+    if (step_ != step::client_final || !keys_due_ || !password) return std::nullopt;
+    return scram_work{*std::move(password), derived_.salt, derived_.iterations};
+}
+
+std::optional<std::string> scram_client::client_final(const scram_keys &made_of_work) {
+    derived_.keys = made_of_work;
+    keys_due_ = false;
+    return client_final();
+}
+
+std::optional<std::string> scram_client::client_final() {
+    if (std::exchange(step_, step::failed) != step::client_final || keys_due_) return fail(scram_error::malformed);
+    password_.reset();
     const scram_key &client_key = derived_.keys.client_key;
     const scram_key proof = xor_client_signature(client_key, stored_key_of(client_key), auth_message_);
     step_ = step::server_final;
-    return without_proof + ",p=" + base64_encode(proof.reveal());
+    return without_proof_ + ",p=" + base64_encode(proof.reveal());
+}
+
+std::optional<std::string> scram_client::on_server_first(std::string_view message) {
+    if (!take_server_first(message)) return std::nullopt;
+    const auto long_one = work();
+    return long_one ? client_final(do_work(*long_one)) : client_final();
 }
 
 bool scram_client::on_server_final(std::string_view message) {

@@ -41,10 +41,16 @@ std::optional<scram_verifier> parse_scram_verifier(std::string_view stored) {
     return verifier;
 }
 
-std::optional<scram_keys> keys_of_password(const scram_verifier &stored, std::string_view password) {
-    const auto keys = derive_scram_keys(password, stored.salt, stored.iterations);
-    if (!stored_key_of(keys.client_key).equals(stored.stored_key)) return std::nullopt;
-    return keys;
+scram_keys do_work(const scram_work &it) {
+    return derive_scram_keys(it.password.reveal(), it.salt, it.iterations);
+}
+
+scram_work work_for(const scram_verifier &stored, std::string_view password) {
+    return {base::secret(password), stored.salt, stored.iterations};
+}
+
+bool belongs_to(const scram_verifier &stored, const scram_keys &keys) {
+    return stored_key_of(keys.client_key).equals(stored.stored_key);
 }
 
 scram_verifier make_scram_verifier(std::string_view password, std::string_view salt, int iterations) {

@@ -320,6 +320,7 @@ private:
     }
 
     fault read_auth_file() {
+        out_.mock_iterations = out_.global.scram_iterations;
         const auto &path = out_.global.auth_file;
         if (path.empty()) {
             const auto asks = [](const auto &row) { return !row.second.auth_user.value_or("").empty(); };
@@ -340,7 +341,22 @@ private:
         if (list.has_error()) return error{path, list.error().line, list.error().text};
         out_.credentials = std::move(*list);
         if (asks_scram()) derive_verifiers();
+        look_at_verifiers();
         return std::nullopt;
+    }
+
+    void look_at_verifiers() {
+        std::map<int, std::size_t> counts;
+        std::size_t stored = 0;
+        for (const auto &[user, it] : out_.credentials) {
+            stored += it.form == auth::secret_form::scram ? 1 : 0;
+            if (it.verifier) ++counts[it.verifier->iterations];
+        }
+        out_.has_verifiers = stored > 0;
+        out_.only_verifiers = stored > 0 && stored == out_.credentials.size();
+        const auto most = std::max_element(counts.begin(), counts.end(),
+                                           [](const auto &a, const auto &b) { return a.second < b.second; });
+        if (most != counts.end()) out_.mock_iterations = most->first;
     }
 
     /// So that no login makes a worker run PBKDF2. An empty password gets none: nobody logs in with it.

@@ -205,6 +205,10 @@ struct settings {
     std::optional<database> wildcard;
     std::map<std::string, user, std::less<>> users;
     auth::userlist credentials;  ///< auth_file, by user name
+    /// Of those secrets: some are verifiers, all are; and the iterations most verifiers have, which unknown users are
+    /// shown.
+    bool has_verifiers = false, only_verifiers = false;
+    int mock_iterations = auth::scram_iterations_min;
     /// auth_hba_file and auth_ident_file; never null. Without auth_type hba there are no rules and no maps.
     std::shared_ptr<const auth::hba_rules> hba = std::make_shared<const auth::hba_rules>();
     std::shared_ptr<const auth::ident_maps> ident = std::make_shared<const auth::ident_maps>();

@@ -119,7 +119,8 @@ base::duration client_login::keep_back(base::time_point now) const {
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
     const bool waits =
-        stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup || stage_ == stage::checking;
+        stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup || stage_ == stage::checking ||
+        stage_ == stage::deriving;
     if (waits || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
@@ -370,12 +371,9 @@ void client_login::carry_out(effects &fx) {
 void client_login::begin_md5(effects &fx) {
     // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what most are asked
     // for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
-    const auto &credentials = settings_->credentials;
-    const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
     const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
-    const bool scram = known ? credential_->form == auth::secret_form::scram
-                             : question_.has_value() || (!credentials.empty() &&
-                                                         std::all_of(credentials.begin(), credentials.end(), is_scram));
+    const bool scram =
+        known ? credential_->form == auth::secret_form::scram : question_.has_value() || settings_->only_verifiers;
     if (scram) return begin_sasl(fx);
     salt_ = env_.random->bytes(4);
     stage_ = stage::md5;
@@ -385,9 +383,9 @@ void client_login::begin_md5(effects &fx) {
 
 void client_login::begin_sasl(effects &fx) {
     const bool real = credential_ != nullptr && credential_->verifier.has_value();
-    scram_.emplace(real ? *credential_->verifier
-                        : auth::mock_scram_verifier(env_.mock_key, user_, settings_->global.scram_iterations),
-                   env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
+    scram_.emplace(
+        real ? *credential_->verifier : auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations),
+        env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
     stage_ = stage::sasl_first;
     std::string mechanisms;
     if (!channel_.end_point.empty()) mechanisms.append(auth::scram_sha_256_plus).append(1, '\0');
@@ -396,26 +394,30 @@ void client_login::begin_sasl(effects &fx) {
         [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::sasl, mechanisms); });
 }
 
-bool client_login::right_cleartext(std::string_view password) {
-    if (credential_ == nullptr || credential_->text.empty()) {
-        // Where a known user costs a derivation, an unknown one does too.
-        const auto is_scram = [](const auto &row) { return row.second.form == auth::secret_form::scram; };
-        if (std::any_of(settings_->credentials.begin(), settings_->credentials.end(), is_scram)) {
-            static_cast<void>(auth::make_scram_verifier(password, env_.mock_key, settings_->global.scram_iterations));
-        }
-        return false;
+void client_login::check_cleartext(std::string_view password, effects &fx) {
+    const bool known = credential_ != nullptr && !credential_->text.empty();
+    if (known && credential_->form == auth::secret_form::scram) {
+        work_ = auth::work_for(*credential_->verifier, password);
+    } else {
+        const bool right = known && (credential_->form == auth::secret_form::plain
+                                         ? credential_->text.equals(password)
+                                         : credential_->text.equals(auth::md5_secret(password, user_)));
+        if (right) return accept(fx);
+        // Where the password of some user costs a derivation, that of an unknown one, or a wrong one, does too.
+        const bool some_cost = settings_->has_verifiers || question_for(*settings_, database_, user_).has_value();
+        if (!some_cost) return refuse(refusal::password_failed, fx);
+        work_ = auth::work_for(auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations), password);
     }
-    switch (credential_->form) {
-        case auth::secret_form::plain:
-            return credential_->text.equals(password);
-        case auth::secret_form::md5:
-            return credential_->text.equals(auth::md5_secret(password, user_));
-        case auth::secret_form::scram: {
-            keys_ = auth::keys_of_password(*credential_->verifier, password);
-            return keys_.has_value();
-        }
-    }
-    return false;
+    stage_ = stage::deriving;
+    fx.client = client_next::derive;
+}
+
+void client_login::on_derived(const auth::scram_keys &keys, effects &fx) {
+    if (stage_ != stage::deriving) return;
+    const bool real = credential_ != nullptr && credential_->form == auth::secret_form::scram;
+    if (!real || !auth::belongs_to(*credential_->verifier, keys)) return refuse(refusal::password_failed, fx);
+    keys_ = keys;
+    accept(fx);
 }
 
 void client_login::on_password(std::string_view body, effects &fx) {
@@ -429,10 +431,9 @@ void client_login::on_password(std::string_view body, effects &fx) {
         fx.client = client_next::check_password;
         return;
     }
+    if (stage_ == stage::cleartext) return check_cleartext(answer, fx);
     bool right = false;
-    if (stage_ == stage::cleartext) {
-        right = right_cleartext(answer);
-    } else if (credential_ != nullptr && credential_->form != auth::secret_form::scram && !credential_->text.empty()) {
+    if (credential_ != nullptr && credential_->form != auth::secret_form::scram && !credential_->text.empty()) {
         const auto stored = credential_->form == auth::secret_form::md5
                                 ? std::string(credential_->text.reveal())
                                 : auth::md5_secret(credential_->text.reveal(), user_);

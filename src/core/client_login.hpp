@@ -60,8 +60,8 @@ class client_login {
 public:
     explicit client_login(const environment &env, client_facts facts = {}) : env_(env), facts_(std::move(facts)) {}
 
-    /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, cancel or close when that point
-    /// is reached.
+    /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, derive, cancel or close when
+    /// that point is reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
     /// One of the pooler's own, which proves nothing: on_bytes() is not for it.
     void begin_as(std::string database, std::string user) {
@@ -81,6 +81,13 @@ public:
     /// After check_password: the question, which is then the caller's alone.
     auth::password_check take_check();
     void on_checked(const auth::password_verdict &, effects &);
+    /// After derive: to be done by another thread, for it takes long. Once.
+    auth::scram_work work() {
+        auto it = *std::move(work_);
+        work_.reset();
+        return it;
+    }
+    void on_derived(const auth::scram_keys &, effects &);
     /// After find_name: the name that the client's address has and that has this address; "" when there is none.
     void on_named(const std::string &host_name, effects &);
 
@@ -124,6 +131,7 @@ private:
         lookup,
         cleartext,
         checking,
+        deriving,
         md5,
         sasl_first,
         sasl_final,
@@ -140,8 +148,8 @@ private:
     void on_password(std::string_view body, effects &);
     void on_sasl_first(std::string_view body, effects &);
     void on_sasl_final(std::string_view body, effects &);
-    bool right_cleartext(std::string_view password);
     bool is_local_admin() const;
+    void check_cleartext(std::string_view password, effects &);
     void authenticate(const std::string *host_name, effects &);
     bool is_asked_outside() const { return decided_.step == login_step::ask_outside; }
     void carry_out(effects &);
@@ -173,6 +181,7 @@ private:
     const auth::credential *credential_ = nullptr;  ///< in settings_ or found_; null for an unknown user
     base::secret given_;                            ///< while checking: the client's password
     std::string salt_;
+    std::optional<auth::scram_work> work_;
     std::optional<auth::scram_server> scram_;
     std::optional<auth::scram_keys> keys_;
 };

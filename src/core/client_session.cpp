@@ -98,6 +98,12 @@ void client_session::on_checked(const auth::password_verdict &answer, time_point
     if (fx.client == client_next::close && !keeps_back(now, fx)) state_ = client_state::closing;
 }
 
+void client_session::on_derived(const auth::scram_keys &keys, time_point now, effects &fx) {
+    if (state_ != client_state::login) return;
+    login_->on_derived(keys, fx);
+    if (fx.client == client_next::close && !keeps_back(now, fx)) state_ = client_state::closing;
+}
+
 void client_session::on_joined(shared_route route, time_point now) {
     route_ = std::move(route);
     if (env_.traffic != nullptr) traffic_ = &env_.traffic->of(route_->pool);

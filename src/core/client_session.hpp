@@ -49,6 +49,9 @@ public:
     auth::password_check take_check() { return login_->take_check(); }
     /// PAM or LDAP has answered to take_check().
     void on_checked(const auth::password_verdict &answer, base::time_point now, effects &);
+    /// The same for client_next::derive; login()->work() is what is to be done.
+    auth::scram_work work() { return login_->work(); }
+    void on_derived(const auth::scram_keys &, base::time_point now, effects &);
     void on_named(const std::string &host_name, effects &fx);
     /// The ledger knows the pool; a welcome may follow later. That of a replication client comes with its server.
     void on_joined(shared_route, base::time_point now);

@@ -17,6 +17,7 @@ enum class client_next : std::uint8_t {
     find_name,       ///< find the host name of its address, then on_named()
     find_secret,     ///< auth_file does not know the user: find the answer to question(), then on_secret()
     check_password,  ///< ask PAM or LDAP what take_check() says, then on_checked()
+    derive,          ///< have work() of the login done elsewhere, then on_derived()
     join,            ///< logged in: ask the ledger for its pool and the welcome
     command,         ///< an admin's command is to be carried out: on_console_rows() and on_console_done() follow
     want,            ///< has a request: ask the ledger for a server
@@ -34,6 +35,7 @@ enum class server_next : std::uint8_t {
     errand_done,   ///< the check or reset query succeeded
     cancel,        ///< open the cancel connection, if begin_cancel() still says so
     secure,        ///< let the TLS handshake begin
+    derive,        ///< have work() done elsewhere, then on_derived()
     release,       ///< the transaction is over and the proof holds: give it back
     lose,          ///< close it; a linked client is told server_gone unless `client` says otherwise
 };

@@ -52,6 +52,7 @@ enum class refusal : std::uint8_t {
     database_removed,
     database_killed,
     too_many_logins,
+    too_many_passwords,
     too_many_clients,
     too_many_database_clients,
     too_many_user_clients,

@@ -15,6 +15,7 @@ struct server_login {
     server_secret secret;
     std::string nonce;
     std::optional<auth::scram_client> scram;
+    std::optional<auth::scram_work> work;  ///< until the driver has taken it
     bool scram_proved = false;
     bool authenticated = false;
     bool understood = false;  ///< it has answered to the startup packet

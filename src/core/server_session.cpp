@@ -339,9 +339,13 @@ void server_session::on_sasl(std::uint32_t code, std::string_view data, effects 
         }
         case backend::authentication_code::sasl_continue: {
             if (!login_->scram || data.size() > auth::scram_message_max_bytes) return fail("unexpected SASL message");
-            const auto answer = login_->scram->on_server_first(data);
-            if (!answer) return fail(auth::to_string(login_->scram->error()));
-            fx.to_server.make([&](std::string &out) { frontend::append_sasl_response(out, *answer); });
+            if (!login_->scram->take_server_first(data)) return fail(auth::to_string(login_->scram->error()));
+            login_->work = login_->scram->work();
+            if (login_->work) {
+                fx.server = server_next::derive;
+                break;
+            }
+            answer_sasl(login_->scram->client_final(), fx);
             break;
         }
         case backend::authentication_code::sasl_final:
@@ -354,6 +358,21 @@ void server_session::on_sasl(std::uint32_t code, std::string_view data, effects 
             fail_login("server asks for a login method that we do not speak", "08P01", false, fx);
             break;
     }
+}
+
+void server_session::answer_sasl(const std::optional<std::string> &answer, effects &fx) {
+    if (!answer) return fail_login(auth::to_string(login_->scram->error()), "28P01", false, fx);
+    fx.to_server.make([&](std::string &out) { frontend::append_sasl_response(out, *answer); });
+}
+
+auth::scram_work server_session::work() {
+    auto it = *std::move(login_->work);
+    login_->work.reset();
+    return it;
+}
+
+void server_session::on_derived(const auth::scram_keys &keys, effects &fx) {
+    if (state_ == server_state::login && login_ && login_->scram) answer_sasl(login_->scram->client_final(keys), fx);
 }
 
 // ---- in the pool ----

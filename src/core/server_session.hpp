@@ -97,6 +97,9 @@ public:
     void on_connected(effects &, bool tcp = false);
     /// The handshake that server_next::secure has asked for is done, or came to nothing.
     void on_secured(channel, effects &);
+    /// After server_next::derive, once; and what came of it, which is nothing to a login that has ended meanwhile.
+    auth::scram_work work();
+    void on_derived(const auth::scram_keys &, effects &);
     void on_handshake_failed(std::string_view why, effects &);
     /// The login has failed. True: sslmode wants it tried again the other way, with or without TLS; once the server has
     /// closed its end, connect to the same place. `nonce`: as for the constructor.
@@ -270,6 +273,7 @@ private:
     void say_hello(effects &);
     void on_login(const wire::frame &, effects &);
     void on_authentication(const wire::frame &, effects &);
+    void answer_sasl(const std::optional<std::string> &, effects &);
     void on_sasl(std::uint32_t code, std::string_view data, effects &);
     void on_reply(const wire::frame &, std::string_view raw, effects &);
     void on_last_words(const wire::frame &error);

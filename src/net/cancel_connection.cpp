@@ -72,7 +72,7 @@ void cancel_connection::begin_handshake() {
 void cancel_connection::shake_hands(std::string from_peer) {
     if (ready_set::has(*this)) worker_.ready().change(*this, 0);
     const bool taken = worker_.all().crypto.run(
-        worker_, std::move(starting_), std::move(from_peer),
+        worker_, crypto_pool::whose::server, std::move(starting_), std::move(from_peer),
         [self = shared_from_this()](handshake_step step) { self->on_handshake(std::move(step)); });
     if (!taken) finish(true);
 }

@@ -167,6 +167,8 @@ bool client::step(core::effects &effects) {
         case core::client_next::check_password:
             check_password(effects);
             return false;
+        case core::client_next::derive:
+            return derive(effects);
         case core::client_next::join:
             return join(effects);
         case core::client_next::want:
@@ -224,6 +226,27 @@ void client::on_checked(const auth::password_verdict &verdict) {
     {
         worker::effects_lease effects(worker_);
         session_.on_checked(verdict, worker_.now(), *effects);
+        if (!go_on_with_login(*effects)) return;
+    }
+    arm();
+    pump();
+}
+
+bool client::derive(core::effects &effects) {
+    auto &here = worker_;
+    const bool taken =
+        here.all().crypto.derive(here, crypto_pool::whose::client, session_.work(),
+                                 [&here, id = id_](const auth::scram_keys &keys) { here.on_derived(id, keys); });
+    effects.client = core::client_next::none;
+    if (!taken) session_.on_refused(core::refusal::too_many_passwords, {}, effects);
+    return false;
+}
+
+void client::on_derived(const auth::scram_keys &keys) {
+    if (gone_ || session_.state() != core::client_state::login) return;
+    {
+        worker::effects_lease effects(worker_);
+        session_.on_derived(keys, worker_.now(), *effects);
         if (!go_on_with_login(*effects)) return;
     }
     arm();
@@ -382,7 +405,7 @@ void client::begin_handshake(std::string_view begun) {
 void client::shake_hands(std::string from_peer) {
     handshake_ = handshake::computing;
     const bool taken = worker_.all().crypto.run(
-        worker_, std::move(starting_), std::move(from_peer),
+        worker_, crypto_pool::whose::client, std::move(starting_), std::move(from_peer),
         [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
     if (!taken) return close("TLS startup failed: too many handshakes", false);
     watch();

@@ -57,6 +57,7 @@ public:
     void suspend_or_go_on() { watch(); }
     void drop(std::string_view why) { close(why, false); }
     void on_handshake(handshake_step);
+    void on_derived(const auth::scram_keys &);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
 
@@ -78,6 +79,7 @@ private:
     void find_name();
     void find_secret();
     void check_password(core::effects &);
+    bool derive(core::effects &);
     bool go_on_with_login(core::effects &);
     bool join(core::effects &);
     bool want(core::effects &);

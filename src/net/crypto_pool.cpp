@@ -18,11 +18,44 @@ constexpr int niceness = 5;
 
 }  // namespace
 
-bool crypto_pool::run(worker &home, std::unique_ptr<tls_session> session, std::string from_peer,
+struct crypto_pool::handshake_task final : task {
+    handshake_task(std::unique_ptr<tls_session> it, std::string bytes, std::function<void(handshake_step)> call)
+        : from_peer(std::move(bytes)), done(std::move(call)) {
+        step.session = std::move(it);
+    }
+    void compute() override { step.came_to = step.session->shake_hands(from_peer, step.to_peer, step.plain); }
+    void tell() override { done(std::move(step)); }
+    std::string from_peer;
+    std::function<void(handshake_step)> done;
+    handshake_step step;
+};
+
+struct crypto_pool::derivation final : task {
+    derivation(auth::scram_work it, std::function<void(const auth::scram_keys &)> call)
+        : work(std::move(it)), done(std::move(call)) {}
+    void compute() override { keys = auth::do_work(work); }
+    void tell() override { done(keys); }
+    auth::scram_work work;
+    auth::scram_keys keys;
+    std::function<void(const auth::scram_keys &)> done;
+};
+
+bool crypto_pool::run(worker &home, whose side, std::unique_ptr<tls_session> session, std::string from_peer,
                       std::function<void(handshake_step)> done) {
+    return put(home, side, std::make_unique<handshake_task>(std::move(session), std::move(from_peer), std::move(done)),
+               waiting_max);
+}
+
+bool crypto_pool::derive(worker &home, whose side, auth::scram_work work,
+                         std::function<void(const auth::scram_keys &)> done) {
+    return put(home, side, std::make_unique<derivation>(std::move(work), std::move(done)), derivations_max);
+}
+
+bool crypto_pool::put(worker &home, whose side, std::unique_ptr<task> it, std::size_t most) {
     {
         const std::lock_guard lock(mutex_);
-        if (stopping_ || waiting_.size() >= waiting_max) return false;
+        auto &line = side == whose::server ? of_servers_ : of_clients_;
+        if (stopping_ || line.size() >= most) return false;
         if (threads_.empty()) {
             // Signals are the control thread's.
             sigset_t all, before;
@@ -31,7 +64,8 @@ bool crypto_pool::run(worker &home, std::unique_ptr<tls_session> session, std::s
             for (std::uint32_t i = 0; i < wanted_; ++i) threads_.emplace_back([this] { loop(); });
             pthread_sigmask(SIG_SETMASK, &before, nullptr);
         }
-        waiting_.push_back({&home, std::move(session), std::move(from_peer), std::move(done)});
+        it->home = &home;
+        line.push_back(std::move(it));
     }
     more_.notify_one();
     return true;
@@ -40,22 +74,23 @@ bool crypto_pool::run(worker &home, std::unique_ptr<tls_session> session, std::s
 void crypto_pool::loop() {
     ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness);
     for (;;) {
-        task next;
+        std::unique_ptr<task> next;
         {
             std::unique_lock lock(mutex_);
-            more_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+            more_.wait(lock, [this] { return stopping_ || !of_clients_.empty() || !of_servers_.empty(); });
             if (stopping_) return;
-            next = std::move(waiting_.front());
-            waiting_.pop_front();
+            auto &line = of_servers_.empty() ? of_clients_ : of_servers_;
+            next = std::move(line.front());
+            line.pop_front();
         }
-        handshake_step step;
-        step.session = std::move(next.session);
         try {
-            step.came_to = step.session->shake_hands(next.from_peer, step.to_peer, step.plain);
+            next->compute();
         } catch (const std::exception &problem) {
-            log::error("internal error in a handshake: {}", problem.what());
+            // A handshake counts as failed then; keys are of zeros, which fit nobody.
+            log::error("internal error in a login: {}", problem.what());
         }
-        next.home->post([done = std::move(next.done), step = std::move(step)]() mutable { done(std::move(step)); });
+        auto &home = *next->home;
+        home.post([next = std::move(next)]() mutable { next->tell(); });
     }
 }
 
@@ -64,7 +99,8 @@ void crypto_pool::stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
-        waiting_.clear();
+        of_clients_.clear();
+        of_servers_.clear();
         ending.swap(threads_);
     }
     more_.notify_all();

@@ -111,7 +111,7 @@ void server::begin_handshake() {
 void server::shake_hands(std::string from_peer) {
     handshake_ = handshake::computing;
     const bool taken = worker_.all().crypto.run(
-        worker_, std::move(starting_), std::move(from_peer),
+        worker_, crypto_pool::whose::server, std::move(starting_), std::move(from_peer),
         [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
     taken ? watch() : handshake_failed("too many handshakes");
 }
@@ -144,6 +144,21 @@ void server::handshake_failed(std::string_view why) {
     worker::effects_lease effects(worker_);
     session_->on_handshake_failed(why, *effects);
     act(*effects);
+}
+
+void server::derive() {
+    auto &here = worker_;
+    const bool taken =
+        here.all().crypto.derive(here, crypto_pool::whose::server, session_->work(),
+                                 [&here, id = id_](const auth::scram_keys &keys) { here.on_derived(id, keys); });
+    if (!taken) lose("too many server logins at once");
+}
+
+void server::on_derived(const auth::scram_keys &keys) {
+    if (closed_ || draining_ || starting_over_) return;
+    worker::effects_lease effects(worker_);
+    session_->on_derived(keys, *effects);
+    if (deliver(*effects)) act(*effects);
 }
 
 void server::logged_in() {
@@ -269,6 +284,8 @@ void server::act(core::effects &effects) {
             break;
         case core::server_next::secure:
             return begin_handshake();
+        case core::server_next::derive:
+            return derive();
         case core::server_next::errand_done:
         case core::server_next::release:
             return release();

@@ -65,6 +65,7 @@ public:
     void drop(std::string_view why) { lose(why); }
     void on_dialled(dialled);
     void on_handshake(handshake_step);
+    void on_derived(const auth::scram_keys &);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
 
@@ -86,6 +87,7 @@ private:
     void login_failed(core::login_error);
     void dial_again();
     void begin_handshake();
+    void derive();
     void shake_hands(std::string from_peer);
     void handshake_failed(std::string_view why);
     void run(core::errand, const std::string &sql);

@@ -148,6 +148,20 @@ void worker::on_handshake(base::server_id id, handshake_step step) {
     keep->on_handshake(std::move(step));
 }
 
+void worker::on_derived(base::client_id id, const auth::scram_keys &keys) {
+    const auto found = clients_.find(id);
+    if (found == clients_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_derived(keys);
+}
+
+void worker::on_derived(base::server_id id, const auth::scram_keys &keys) {
+    const auto found = servers_.find(id);
+    if (found == servers_.end()) return;
+    const boost::intrusive_ptr keep(found->second);
+    keep->on_derived(keys);
+}
+
 void worker::use_settings(std::shared_ptr<const config::settings> settings, tls_contexts tls) {
     env_.settings = std::move(settings);
     tls_ = std::move(tls);

@@ -86,6 +86,9 @@ public:
     /// The outcome of a step of a client's or server's handshake; nobody's if it has gone.
     void on_handshake(base::client_id, handshake_step);
     void on_handshake(base::server_id, handshake_step);
+    /// The keys that one of our clients or servers waits for; nobody's if it has gone.
+    void on_derived(base::client_id, const auth::scram_keys &);
+    void on_derived(base::server_id, const auth::scram_keys &);
     /// What auth_query has found for one of our clients; nobody's if that client has gone.
     void secret_for(base::client_id, const core::secret_answer &);
     /// What PAM or LDAP says of the password of one of our clients; nobody's if that client has gone.

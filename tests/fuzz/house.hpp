@@ -443,6 +443,12 @@ private:
             case core::server_next::none:
             case core::server_next::secure:
                 break;
+            case core::server_next::derive: {
+                core::effects more;
+                it.machine->on_derived(auth::do_work(it.machine->work()), more);
+                deliver(it, more, {});
+                return act(it, more);
+            }
             case core::server_next::logged_in:
                 it.out.forget_counts();
                 return free_again(it);

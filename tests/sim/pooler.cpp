@@ -345,6 +345,12 @@ void server_driver::act(core::effects &fx) {
         case server_next::none:
         case server_next::secure:
             break;
+        case server_next::derive: {
+            core::effects more;
+            session_->on_derived(auth::do_work(session_->work()), more);
+            if (deliver(more)) act(more);
+            return;
+        }
         case server_next::logged_in: {
             deadline_ = base::never;
             return hand_on(pooler_.with_ledger([&](core::ledger &ledger, core::orders &orders) {

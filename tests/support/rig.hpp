@@ -315,6 +315,13 @@ private:
                 return false;
             case core::client_next::find_secret:
                 return false;  // on_secret() is the test's to call
+            case core::client_next::derive: {
+                const auto keys = auth::do_work(client_->work());
+                fx_.clear();
+                client_->on_derived(keys, world_.now, fx_);
+                collect();
+                return fx_.client != core::client_next::none && step();
+            }
             case core::client_next::join:
                 client_->on_joined(world_.route(client_->user(), client_->login()->replicates()), world_.now);
                 if (hold_welcome) return false;

@@ -120,7 +120,6 @@ TEST(auth_scram_verifier, prepares_the_password) {
 TEST(auth_scram_verifier, odd_passwords_have_verifiers) {
     for (const std::string &password : {std::string(), std::string(65535, 'x'), std::string("a\0b", 3)})
         EXPECT_EQ(make_scram_verifier(password, "salt", 1).iterations, 1);
-    EXPECT_THROW(make_scram_verifier("x", "salt", 0), std::runtime_error);
 }
 
 }  // namespace

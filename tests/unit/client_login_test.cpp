@@ -324,6 +324,7 @@ outcome log_in(const attempt &it) {
     world around;
     around.settings.global.auth_type = it.how;
     around.settings.credentials.emplace("app", stored(it.form));
+    around.settings.has_verifiers = around.settings.only_verifiers = it.form == auth::secret_form::scram;
     around.build();
     rig table(around, 0);
     const auto send = [&](const std::string &bytes) {

@@ -58,6 +58,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::no_such_database, {"FATAL", "3D000", "no such database: X"}},
         {refusal::database_removed, {"FATAL", "57P01", "database removed"}},
         {refusal::too_many_logins, {"FATAL", "53300", "too many connections that have not logged in"}},
+        {refusal::too_many_passwords, {"FATAL", "53300", "too many passwords to check at once"}},
         {refusal::too_many_clients, {"FATAL", "53300", "no more connections allowed (max_client_conn)"}},
         {refusal::too_many_database_clients,
          {"FATAL", "53300", "client connections exceeded (max_db_client_connections)"}},

@@ -38,6 +38,12 @@ struct lone {
         out += fx.to_server.text();
         EXPECT_EQ(fx.to_client.text(), "") << "nobody is linked";
         in.erase(0, used);
+        if (fx.server == server_next::derive) {
+            const auto keys = auth::do_work(it->work());
+            fx.clear();
+            it->on_derived(keys, fx);
+            out += fx.to_server.text();
+        }
         if (fx.server != server_next::none) last = fx.server;
         if (!fx.why.empty()) why = fx.why;
         return *this;
