@@ -118,9 +118,8 @@ base::duration client_login::keep_back(base::time_point now) const {
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
-    const bool waits =
-        stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup || stage_ == stage::checking ||
-        stage_ == stage::deriving;
+    const bool waits = stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup ||
+                       stage_ == stage::checking || stage_ == stage::deriving;
     if (waits || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
