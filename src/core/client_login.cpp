@@ -382,9 +382,10 @@ void client_login::begin_md5(effects &fx) {
 
 void client_login::begin_sasl(effects &fx) {
     const bool real = credential_ != nullptr && credential_->verifier.has_value();
-    scram_.emplace(
-        real ? *credential_->verifier : auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations),
-        env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
+    // Invented for those who need none too, so that it takes as long.
+    auto shown = auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations);
+    if (real) shown = *credential_->verifier;
+    scram_.emplace(std::move(shown), env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
     stage_ = stage::sasl_first;
     std::string mechanisms;
     if (!channel_.end_point.empty()) mechanisms.append(auth::scram_sha_256_plus).append(1, '\0');
@@ -395,18 +396,19 @@ void client_login::begin_sasl(effects &fx) {
 
 void client_login::check_cleartext(std::string_view password, effects &fx) {
     const bool known = credential_ != nullptr && !credential_->text.empty();
+    // Hashed and invented for those who need it not too, so that it takes as long.
+    const auto hashed = auth::md5_secret(password, user_);
+    auto verifier = auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations);
     if (known && credential_->form == auth::secret_form::scram) {
-        work_ = auth::work_for(*credential_->verifier, password);
+        verifier = *credential_->verifier;
     } else {
-        const bool right = known && (credential_->form == auth::secret_form::plain
-                                         ? credential_->text.equals(password)
-                                         : credential_->text.equals(auth::md5_secret(password, user_)));
-        if (right) return accept(fx);
+        const bool plain = known && credential_->form == auth::secret_form::plain;
+        if (known && credential_->text.equals(plain ? password : hashed)) return accept(fx);
         // Where the password of some user costs a derivation, that of an unknown one, or a wrong one, does too.
         const bool some_cost = settings_->has_verifiers || question_for(*settings_, database_, user_).has_value();
         if (!some_cost) return refuse(refusal::password_failed, fx);
-        work_ = auth::work_for(auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations), password);
     }
+    work_ = auth::work_for(verifier, password);
     stage_ = stage::deriving;
     fx.client = client_next::derive;
 }
@@ -431,17 +433,15 @@ void client_login::on_password(std::string_view body, effects &fx) {
         return;
     }
     if (stage_ == stage::cleartext) return check_cleartext(answer, fx);
-    bool right = false;
-    if (credential_ != nullptr && credential_->form != auth::secret_form::scram && !credential_->text.empty()) {
-        const auto stored = credential_->form == auth::secret_form::md5
-                                ? std::string(credential_->text.reveal())
-                                : auth::md5_secret(credential_->text.reveal(), user_);
-        right = base::equal_constant_time(auth::md5_response(stored, salt_), answer);
-    } else {
-        // The same work for a user that does not exist.
-        right = base::equal_constant_time(auth::md5_response(auth::md5_secret(answer, user_), salt_), answer) && false;
-    }
-    right ? accept(fx) : refuse(refusal::password_failed, fx);
+    // The same work for a user that does not exist, and for one whose hash is stored.
+    const bool known =
+        credential_ != nullptr && credential_->form != auth::secret_form::scram && !credential_->text.empty();
+    const bool plain = known && credential_->form == auth::secret_form::plain;
+    const auto made = auth::md5_secret(plain ? credential_->text.reveal() : answer, user_);
+    const std::string stored(known && !plain ? credential_->text.reveal() : made);
+    const bool right = base::equal_constant_time(auth::md5_response(stored, salt_), answer);
+    if (!right || !known) return refuse(refusal::password_failed, fx);
+    accept(fx);
 }
 
 auth::password_check client_login::take_check() {

@@ -6,6 +6,7 @@
 namespace pgsluice::core {
 
 base::duration login_pace::failed(const std::string &address_and_user, base::duration longest, base::time_point now) {
+    if (longest <= base::duration::zero()) return base::duration::zero();
     const auto forgotten = [now](const entry &it) { return now >= it.last + memory; };
     if (known_.size() >= entries_max && !known_.contains(address_and_user)) {
         std::erase_if(known_, [&](const auto &it) { return forgotten(it.second); });

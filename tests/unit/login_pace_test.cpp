@@ -22,6 +22,8 @@ TEST(login_pace, a_few_mistakes_cost_nothing_and_more_cost_more) {
     for (int i = 0; i < 100; ++i) EXPECT_EQ(pace.failed("a", longest, start), longest);
     EXPECT_EQ(pace.failed("b", longest, start), seconds(0)) << "another one";
     EXPECT_EQ(pace.failed("a", seconds(0), start), seconds(0)) << "switched off";
+    EXPECT_EQ(pace.failed("c", seconds(0), start), seconds(0));
+    EXPECT_EQ(pace.size(), 2U) << "nor counted";
 }
 
 TEST(login_pace, forgets) {
