@@ -52,7 +52,7 @@ bool is_ldap_option(std::string_view name);
 std::optional<std::string> read_ldap_options(const named_values &, ldap_options &into);
 /// The text of auth_ldap_options, which is what stands behind "ldap" in a line of auth_hba_file.
 std::optional<std::string> parse_ldap_options(std::string_view text, ldap_options &into);
-/// The same text with **** for the password, to be shown.
+/// The same text to be shown: **** when there is a password in it, which has many ways of being written.
 std::string without_password(std::string_view text);
 
 std::string escaped_for_filter(std::string_view);

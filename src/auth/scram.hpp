@@ -21,8 +21,8 @@ inline constexpr std::size_t scram_key_bytes = 32;
 inline constexpr std::size_t scram_nonce_bytes = 18;          ///< raw bytes of our nonces, as PostgreSQL's
 inline constexpr std::size_t scram_salt_bytes = 16;           ///< raw bytes of our salts, as PostgreSQL's
 inline constexpr std::size_t scram_message_max_bytes = 4096;  ///< longer messages are refused before they are read
-inline constexpr int scram_iterations_min = 4096;  ///< RFC 7677 section 4; a server that asks for fewer is refused
-inline constexpr int scram_iterations_max = 10'000'000;  ///< a server that asks for more would only burn our CPU
+inline constexpr int scram_iterations_min = 4096;       ///< RFC 7677 section 4; a server that asks for fewer is refused
+inline constexpr int scram_iterations_max = 1'000'000;  ///< a server that asks for more would only burn our CPU
 
 /// A key, wiped when it goes and compared in constant time only.
 struct scram_key : std::array<unsigned char, scram_key_bytes> {

@@ -319,17 +319,20 @@ private:
         return std::nullopt;
     }
 
+    bool asks_somewhere() const {
+        const auto asks = [](const auto &row) { return !row.second.auth_user.value_or("").empty(); };
+        return !out_.global.auth_user.empty() || std::any_of(out_.databases.begin(), out_.databases.end(), asks) ||
+               (out_.wildcard && !out_.wildcard->auth_user.value_or("").empty());
+    }
+
     fault read_auth_file() {
+        out_.asks_auth_query = asks_somewhere();
         out_.mock_iterations = out_.global.scram_iterations;
         const auto &path = out_.global.auth_file;
         if (path.empty()) {
-            const auto asks = [](const auto &row) { return !row.second.auth_user.value_or("").empty(); };
-            const bool asks_somewhere = !out_.global.auth_user.empty() ||
-                                        std::any_of(out_.databases.begin(), out_.databases.end(), asks) ||
-                                        (out_.wildcard && !out_.wildcard->auth_user.value_or("").empty());
             const auto type = out_.global.auth_type;
             const bool needs_none = type == auth_type::any || type == auth_type::pam || type == auth_type::ldap;
-            if (needs_none || asks_somewhere || (type == auth_type::hba && out_.asks_pam_or_ldap()))
+            if (needs_none || out_.asks_auth_query || (type == auth_type::hba && out_.asks_pam_or_ldap()))
                 return std::nullopt;
             return at_setting("auth_type", "auth_type = " + std::string(to_string(out_.global.auth_type)) +
                                                " needs auth_file: without it nobody can log in");

@@ -208,6 +208,7 @@ struct settings {
     /// Of those secrets: some are verifiers, all are; and the iterations most verifiers have, which unknown users are
     /// shown.
     bool has_verifiers = false, only_verifiers = false;
+    bool asks_auth_query = false;  ///< some database's clients, or all
     int mock_iterations = auth::scram_iterations_min;
     /// auth_hba_file and auth_ident_file; never null. Without auth_type hba there are no rules and no maps.
     std::shared_ptr<const auth::hba_rules> hba = std::make_shared<const auth::hba_rules>();

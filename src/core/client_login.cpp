@@ -112,7 +112,12 @@ void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
 
 base::duration client_login::keep_back(base::time_point now) const {
     if (!guessed_ || env_.pace == nullptr) return base::duration::zero();
-    std::string from(facts_.address.bytes.begin(), facts_.address.bytes.end());
+    // Of IPv6 the network: whoever has one address has a whole /64 of them.
+    const auto &bytes = facts_.address.bytes;
+    const auto *const end = facts_.address.family == auth::ip_family::v6 && !facts_.address.is_mapped()
+                                ? bytes.data() + 8
+                                : bytes.data() + bytes.size();
+    std::string from(bytes.data(), end);
     return env_.pace->failed(from + user_, settings_->global.login_failure_max_delay, now);
 }
 
@@ -372,7 +377,7 @@ void client_login::begin_md5(effects &fx) {
     // for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
     const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
     const bool scram =
-        known ? credential_->form == auth::secret_form::scram : question_.has_value() || settings_->only_verifiers;
+        known ? credential_->form == auth::secret_form::scram : settings_->asks_auth_query || settings_->only_verifiers;
     if (scram) return begin_sasl(fx);
     salt_ = env_.random->bytes(4);
     stage_ = stage::md5;
@@ -399,13 +404,16 @@ void client_login::check_cleartext(std::string_view password, effects &fx) {
     // Hashed and invented for those who need it not too, so that it takes as long.
     const auto hashed = auth::md5_secret(password, user_);
     auto verifier = auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations);
-    if (known && credential_->form == auth::secret_form::scram) {
+    // Users set their own verifiers in PostgreSQL, with as many iterations as they like: those would cost all of us.
+    const auto too_dear = [](const auth::scram_verifier &it) { return it.iterations > auth::scram_iterations_max; };
+    const bool scram = known && credential_->form == auth::secret_form::scram;
+    if (scram && !too_dear(*credential_->verifier)) {
         verifier = *credential_->verifier;
     } else {
         const bool plain = known && credential_->form == auth::secret_form::plain;
-        if (known && credential_->text.equals(plain ? password : hashed)) return accept(fx);
+        if (known && !scram && credential_->text.equals(plain ? password : hashed)) return accept(fx);
         // Where the password of some user costs a derivation, that of an unknown one, or a wrong one, does too.
-        const bool some_cost = settings_->has_verifiers || question_for(*settings_, database_, user_).has_value();
+        const bool some_cost = settings_->has_verifiers || settings_->asks_auth_query;
         if (!some_cost) return refuse(refusal::password_failed, fx);
     }
     work_ = auth::work_for(verifier, password);

@@ -35,14 +35,14 @@ client_seat *ledger::connected(base::worker_index worker, void *owner, orders &o
     unauthenticated_.push_back(*it);
     const auto limit = static_cast<std::size_t>(settings_->global.max_unauthenticated_conn);
     if (++unauthenticated_count_ > limit && limit > 0) {
-        auto &oldest = unauthenticated_.front();
-        cease_to_log_in(oldest);
-        out.push_back({.what = order::kind::refuse,
-                       .worker = oldest.worker,
-                       .client = oldest.id,
-                       .refused = refusal::too_many_logins});
+        end_login(unauthenticated_.front(), refusal::too_many_logins, out);
     }
     return it;
+}
+
+void ledger::end_login(client_seat &seat, refusal why, orders &out) {
+    cease_to_log_in(seat);
+    out.push_back({.what = order::kind::refuse, .worker = seat.worker, .client = seat.id, .refused = why});
 }
 
 /// It has logged in, or its place is another's.
@@ -52,9 +52,17 @@ void ledger::cease_to_log_in(client_seat &seat) {
     --unauthenticated_count_;
 }
 
-refusal ledger::admit(client_seat &seat) {
+refusal ledger::admit(client_seat &seat, orders &out) {
     if (shutting_down_) return refusal::shutting_down;
-    if (admitted_ >= static_cast<std::size_t>(settings_->global.max_client_conn)) return refusal::too_many_clients;
+    if (admitted_ >= static_cast<std::size_t>(settings_->global.max_client_conn)) {
+        // Whoever only begins to log in must not keep out those who do: the oldest of them makes room.
+        const auto oldest = std::find_if(unauthenticated_.begin(), unauthenticated_.end(),
+                                         [](const client_seat &it) { return it.admitted; });
+        if (oldest == unauthenticated_.end()) return refusal::too_many_clients;
+        oldest->admitted = false;
+        --admitted_;
+        end_login(*oldest, refusal::too_many_clients, out);
+    }
     seat.admitted = true;
     ++admitted_;
     return refusal::none;
@@ -79,6 +87,8 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
                             orders &out) {
     cease_to_log_in(seat);
     if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
+    // Its place is another's, and the order that says so is on its way.
+    if (!seat.admitted && !seat.looks_up) return {refusal::too_many_clients, {}, {}, {}};
     const auto *entry = settings_->find_database(database);
     if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
     const auto known = databases_.find(database);
@@ -87,7 +97,10 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
         return {refusal::no_forced_user, {}, {}, {}};
     if (keys && !found) {
         const auto credential = settings_->credentials.find(user);
-        if (credential != settings_->credentials.end()) pass_through_[user] = {credential->second.text, *keys};
+        // A login that began before a reload may have proved the secret that was then.
+        if (credential != settings_->credentials.end() && credential->second.verifier &&
+            auth::belongs_to(*credential->second.verifier, *keys))
+            pass_through_[user] = {credential->second.text, *keys};
     }
     seat.route = route_of(*entry, {database, user, seat.looks_up && !base::seeded(base::bug::look_up_in_client_pool)});
     if (seat.replicates) seat.route = own_route(*seat.route, *seat.replicates);

@@ -124,8 +124,8 @@ public:
 
     /// Of too many that have not logged in (max_unauthenticated_conn) the oldest goes.
     client_seat *connected(base::worker_index worker, void *owner, orders &);
-    /// A place under max_client_conn.
-    refusal admit(client_seat &);
+    /// A place under max_client_conn; when there is none, that of the oldest who has one and has not logged in.
+    refusal admit(client_seat &, orders &);
     /// Logged in to the console, which needs no place.
     void join_console(client_seat &);
     /// Logged in. Fills seat.route. With a greeting: welcome it now; without and without refusal: it is parked. A
@@ -232,6 +232,7 @@ private:
     void close_idle(const database_count *, std::string_view why, orders &);
     bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);
     static void welcome_joiners(pool_entry &, orders &);
+    void end_login(client_seat &, refusal, orders &);
     refusal check_client_limits(const client_seat &) const;
     bool under_limits(const pool_entry &) const;
     bool may_log_in(const pool_entry &, base::time_point now) const;

@@ -10,6 +10,9 @@ base::duration login_pace::failed(const std::string &address_and_user, base::dur
     const auto forgotten = [now](const entry &it) { return now >= it.last + memory; };
     if (known_.size() >= entries_max && !known_.contains(address_and_user)) {
         std::erase_if(known_, [&](const auto &it) { return forgotten(it.second); });
+        // Then those that nothing is kept back from yet: names that were made up must not wipe what is known of one.
+        if (known_.size() >= entries_max)
+            std::erase_if(known_, [&](const auto &it) { return it.second.failures <= free_failures; });
         if (known_.size() >= entries_max) known_.clear();
     }
     auto &it = known_[address_and_user];

@@ -18,7 +18,8 @@ public:
     static constexpr base::milliseconds first_delay{100};
     /// Without a failure for so long, the count begins anew.
     static constexpr base::seconds memory{60};
-    /// Of addresses and users; with more, those that are forgotten anyway go, then all.
+    /// Of addresses and users; with more, those that are forgotten anyway go, then those that need not wait yet, then
+    /// all.
     static constexpr std::size_t entries_max = 10'000;
 
     /// One more from there. What to wait before it is told: at most `longest`.

@@ -112,7 +112,9 @@ void client::receive() {
         feed({scratch, all});
         if (secret) OPENSSL_cleanse(scratch, all);  // there may have been a password
     } else {
-        in_.append({scratch, static_cast<std::size_t>(count)});
+        const std::string_view came(scratch, static_cast<std::size_t>(count));
+        secret ? in_.append_secret(came) : in_.append(came);
+        if (secret) OPENSSL_cleanse(scratch, came.size());
         feed(in_.view());
     }
     watch();
@@ -128,6 +130,7 @@ void client::feed(std::string_view bytes, server *granted) {
     worker::effects_lease lease(worker_);
     auto &effects = *lease;
     std::size_t used = 0;
+    const bool secret = session_.state() == core::client_state::login;
     bool go_on = granted == nullptr || link(*granted, effects);
     while (go_on) {
         effects.client = core::client_next::none;
@@ -138,7 +141,7 @@ void client::feed(std::string_view bytes, server *granted) {
     if (next == core::client_next::cancel) return forward_cancel();
     if (server_ != nullptr && !server_->deliver(effects)) return;
     if (!deliver(effects)) return;
-    in_.assign(bytes.substr(used));
+    secret ? in_.assign_secret(bytes.substr(used)) : in_.assign(bytes.substr(used));
     if (next == core::client_next::secure) return begin_handshake(in_.view());
     if (next == core::client_next::close) return close_after(effects);
     const bool waits =
@@ -184,8 +187,9 @@ bool client::step(core::effects &effects) {
 bool client::admit(core::effects &effects) {
     const bool console = session_.login()->console();  // needs no place
     const auto why =
-        console ? core::refusal::none
-                : worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
+        console ? core::refusal::none : worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
+            return ledger.admit(*seat_, orders);
+        });
     effects.client = core::client_next::none;
     why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
     return effects.client == core::client_next::none || step(effects);
@@ -542,7 +546,7 @@ void client::close(std::string_view why, bool linger_for_peer, core::parting how
     // Closing now could reset the connection under the text that says why. The peer may read it, and close first.
     if (out_.unsent_bytes() == 0) out_.finish_sending();
     worker_.wheel().arm(*this, worker_.now() + linger);
-    in_.clear();
+    in_.assign_secret({});
     watch();
 }
 
@@ -551,6 +555,7 @@ void client::finish() {
     closed_ = true;
     worker_.ready().remove(*this);
     unlink();
+    in_.assign_secret({});
     out_.close();
     worker_.remove(*this);
 }

@@ -61,9 +61,12 @@ const std::map<std::string_view, int> facilities{
 std::string harmless(std::string_view text) {
     std::string out;
     out.reserve(text.size());
-    for (const char c : text) {
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
         const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x20 || byte == 0x7f)
+        const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0;
+        const bool c1_control = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // in UTF-8
+        if (byte < 0x20 || byte == 0x7f || c1_control)
             fmt::format_to(std::back_inserter(out), "\\x{:02x}", byte);
         else
             out.push_back(c);
@@ -110,10 +113,10 @@ public:
 
 private:
     void use_locked(options wanted) {
+        ::closelog();
         wanted_ = std::move(wanted);
         journal_ = stderr_is_journal();
         open_file();
-        ::closelog();
         if (!wanted_.to_syslog) return;
         const auto facility = facilities.find(wanted_.syslog_facility);
         // syslog(3) keeps the pointer.

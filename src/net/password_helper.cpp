@@ -39,7 +39,8 @@ void stop_family(pid_t root, std::vector<pid_t> &into) {
 }
 
 /// What it is started with: our socket as its input, nothing else of ours; a group of its own, which no terminal
-/// interrupts; and none of the signals blocked that our threads block.
+/// interrupts; and none of the signals blocked that our threads block. In the root folder: libldap
+/// believes an ldaprc where it runs (ldap.conf(5)), which could switch the checks of TLS off.
 class spawn_settings {
 public:
     explicit spawn_settings(int input) {
@@ -49,7 +50,8 @@ public:
         sigemptyset(&none);
         sigemptyset(&pipe);
         sigaddset(&pipe, SIGPIPE);
-        good_ = ::posix_spawn_file_actions_adddup2(&files_, input, STDIN_FILENO) == 0 &&
+        good_ = ::posix_spawn_file_actions_addchdir_np(&files_, "/") == 0 &&
+                ::posix_spawn_file_actions_adddup2(&files_, input, STDIN_FILENO) == 0 &&
                 ::posix_spawn_file_actions_addopen(&files_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
                 ::posix_spawn_file_actions_addopen(&files_, STDERR_FILENO, "/dev/null", O_WRONLY, 0) == 0 &&
                 ::posix_spawn_file_actions_addclosefrom_np(&files_, STDERR_FILENO + 1) == 0 &&

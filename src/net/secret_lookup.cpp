@@ -86,14 +86,23 @@ void secret_lookups::find(core::secret_question what, then done) {
     asio::post(all_.control, [this, what = std::move(what), done = std::move(done)] {
         const auto now = std::chrono::steady_clock::now();
         if (const auto it = unknown_.find(what); it != unknown_.end()) {
-            if (now < it->second) return done({core::secret_answer::kind::unknown});
+            if (now < it->second.until) return answer_unknown(it->second.took, done);
             unknown_.erase(it);
         }
-        auto &all = asked_[what];
-        all.push_back(done);
-        if (all.size() > 1) return;
+        auto &who = asked_[what];
+        who.all.push_back(done);
+        if (who.all.size() > 1) return;
+        who.since = now;
         in_line_.push_back(what);
         next();
+    });
+}
+
+void secret_lookups::answer_unknown(base::duration after, then done) {
+    const auto wait = std::make_shared<timer>(all_.control);
+    wait->expires_after(after);
+    wait->async_wait([wait, done = std::move(done)](error_code ec) {
+        if (!ec) done({core::secret_answer::kind::unknown});
     });
 }
 
@@ -127,10 +136,12 @@ void secret_lookups::finished(const core::secret_question &what, core::secret_an
     }
     if (answer.what == core::secret_answer::kind::unknown) {
         if (unknown_.size() >= unknown_max) unknown_.clear();
-        unknown_[what] = std::chrono::steady_clock::now() + unknown_for;
+        const auto now = std::chrono::steady_clock::now();
+        const auto took = std::chrono::duration_cast<base::duration>(now - asked_[what].since);
+        unknown_.insert_or_assign(what, unknown_user{now + unknown_for, took});
     }
     if (answer.credential) derive(what, *answer.credential);
-    auto all = std::move(asked_[what]);
+    const auto all = std::move(asked_[what].all);
     asked_.erase(what);
     next();
     for (const auto &done : all) done(answer);

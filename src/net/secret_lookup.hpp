@@ -37,6 +37,7 @@ private:
     class conversation;
     friend class conversation;
 
+    void answer_unknown(base::duration after, then done);
     void begin(const core::secret_question &);
     void next();
     void finished(const core::secret_question &, core::secret_answer);
@@ -44,10 +45,18 @@ private:
 
     shared &all_;
     openssl_random random_;
-    std::map<core::secret_question, std::vector<then>> asked_;
+    struct askers {
+        std::vector<then> all;
+        base::time_point since;
+    };
+    std::map<core::secret_question, askers> asked_;
     std::map<core::secret_question, std::shared_ptr<conversation>> under_way_;
     std::deque<core::secret_question> in_line_;
-    std::map<core::secret_question, base::time_point> unknown_;  ///< until when
+    struct unknown_user {
+        base::time_point until;
+        base::duration took;  ///< to find out, and to be told again: else a second look would tell them from known ones
+    };
+    std::map<core::secret_question, unknown_user> unknown_;
     std::map<core::secret_question, auth::credential> derived_;  ///< plain secrets with their verifiers: PBKDF2 is dear
 };
 

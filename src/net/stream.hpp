@@ -3,6 +3,7 @@
 // to the connection's worker.
 #pragma once
 
+#include <openssl/crypto.h>
 #include <sys/types.h>
 
 #include <memory>
@@ -84,9 +85,20 @@ public:
         }
     }
     void append(std::string_view more) { bytes_.append(more); }
+    /// The same two for what may hold a password: nothing of it stays behind in memory that is given back.
+    void assign_secret(std::string_view rest) { replace(std::string(rest)); }
+    void append_secret(std::string_view more) {
+        std::string fresh;
+        fresh.reserve(bytes_.size() + more.size());
+        replace(std::move(fresh.append(bytes_).append(more)));
+    }
     void clear() { assign({}); }
 
 private:
+    void replace(std::string &&fresh) {
+        OPENSSL_cleanse(bytes_.data(), bytes_.size());
+        bytes_ = std::move(fresh);
+    }
     std::string bytes_;
 };
 

@@ -75,10 +75,9 @@ std::string text_of(const ASN1_STRING *text) {
 
 std::string common_name(const X509 *certificate) {
     const auto *const subject = X509_get_subject_name(certificate);
-    // The last one, which is the most specific: as PostgreSQL.
-    int last = -1;
-    for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) last = at;
-    return last < 0 ? std::string() : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, last)));
+    // Of several the first, as PostgreSQL and PgBouncer take it: another one would be another user.
+    const int first = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    return first < 0 ? std::string() : text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, first)));
 }
 
 /// As PostgreSQL has it for clientname=DN.

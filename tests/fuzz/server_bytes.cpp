@@ -50,7 +50,7 @@ core::server_secret secret_of(unsigned choice) {
     return it;
 }
 
-/// A server by password may ask for up to ten million HMACs (auth::scram_iterations_max), unless it asks for what is
+/// A server by password may ask for up to a million HMACs (auth::scram_iterations_max), unless it asks for what is
 /// derived already; here that would only be time.
 bool asks_for_work(std::string_view bytes) {
     const auto at = bytes.find(",i=");

@@ -78,15 +78,21 @@ def accepted(pooler, *login):
         return None
 
 
-def test_max_client_conn_counts_logins_under_way(make_pooler, workers):
+def test_max_client_conn_and_logins_under_way(make_pooler, workers):
+    """Who only begins to log in takes a place, but keeps nobody out: the oldest of them goes."""
     pooler = make_pooler({"max_client_conn": 2, "auth_type": "plain", **workers})
     half = [pooler.socket() for _ in range(2)]
     for wire in half:
         wire.send(startup({"user": "app", "database": "app"}))
         assert wire.read().type == "R"
-    refused(pooler.wire, "max_client_conn", "no more connections allowed (max_client_conn)")
-    half[0].reset()
-    wait_until(lambda: accepted(pooler), 2, "the place of the client that gave up")
+    text = "no more connections allowed (max_client_conn)"
+    held = [pooler.wire()]
+    assert half[0].refusal().text == text
+    held.append(pooler.wire())
+    assert half[1].refusal().text == text
+    refused(pooler.wire, "max_client_conn", text)
+    held[0].close()
+    wait_until(lambda: accepted(pooler), 2, "the place of the client that left")
 
 
 def test_max_db_client_connections(make_pooler, workers):

@@ -84,7 +84,8 @@ bool client_driver::step(core::effects &fx) {
 }
 
 bool client_driver::admit(core::effects &fx) {
-    const auto why = pooler_.with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.admit(*seat_); });
+    const auto why =
+        pooler_.with_ledger([&](core::ledger &ledger, core::orders &orders) { return ledger.admit(*seat_, orders); });
     fx.client = client_next::none;
     if (why == core::refusal::none) {
         session_.on_admitted(fx);

@@ -365,9 +365,9 @@ void simulation::settle() {
     // Every place is free again.
     const auto most = none->global.max_client_conn;
     for (int i = 0; i <= most && pooler_->fault.empty(); ++i) {
-        core::orders ignored;
-        const auto why = pooler_->ledger.admit(*pooler_->ledger.connected(0, nullptr, ignored));
-        if ((why == core::refusal::none) != (i < most)) pooler_->fault = "places under max_client_conn were lost";
+        core::orders ends;
+        pooler_->ledger.admit(*pooler_->ledger.connected(0, nullptr, ends), ends);
+        if (ends.empty() != (i < most)) pooler_->fault = "places under max_client_conn were lost";
     }
 }
 

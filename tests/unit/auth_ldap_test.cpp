@@ -128,12 +128,10 @@ TEST(auth_ldap, refuses) {
 }
 
 TEST(auth_ldap, a_password_is_not_shown) {
-    EXPECT_EQ(without_password("ldapserver=x ldapbindpasswd=hunter2 ldapbasedn=y"),
-              "ldapserver=x ldapbindpasswd=**** ldapbasedn=y");
-    EXPECT_EQ(without_password("ldapbindpasswd=\"hunter 2\",x"), "ldapbindpasswd=****");
-    EXPECT_EQ(without_password("ldapbindpasswd=a\" \"b ldapbindpasswd=c"), "ldapbindpasswd=**** ldapbindpasswd=****");
+    for (const auto *const text : {"ldapserver=x ldapbindpasswd=hunter2", "\"ldapbindpasswd\"=hunter2",
+                                   "\"ldapbindpasswd=hunter 2\"", "ldapbindpasswd=hunter, 2"})
+        EXPECT_EQ(without_password(text), "****") << text;
     EXPECT_EQ(without_password("ldapserver=x"), "ldapserver=x");
-    EXPECT_EQ(without_password("ldapbindpasswd="), "ldapbindpasswd=****");
 }
 
 TEST(auth_ldap, hostile_names) {

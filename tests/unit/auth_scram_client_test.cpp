@@ -53,7 +53,7 @@ TEST(auth_scram_client, refuses_server_first) {
         {r + s + ",i=0x1000", malformed},
         {r + s + ",i=1", iterations},
         {r + s + ",i=4095", iterations},
-        {r + s + ",i=10000001", iterations},
+        {r + s + ",i=1000001", iterations},
         {r + s + ",i=2147483647", iterations},
         {r + s + ",i=2147483648", iterations},
         {r + s + ",i=4294971392", iterations},
@@ -77,7 +77,7 @@ TEST(auth_scram_client, takes_extensions_and_long_nonces_and_salts) {
     EXPECT_TRUE(new_client().on_server_first(server_first + ",X=1"));
     EXPECT_TRUE(new_client().on_server_first("r=" + both_nonces + std::string(3900, '~') + ",s=AAAA,i=4096"));
     EXPECT_TRUE(new_client().on_server_first("r=" + both_nonces + ",s=" + base64_encode(std::string(2900, 's')) +
-                                             ",i=10000000"));
+                                             ",i=1000000"));
 }
 
 TEST(auth_scram_client, refuses_server_final) {

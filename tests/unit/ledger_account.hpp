@@ -51,7 +51,7 @@ public:
 
     client_seat *connect(base::worker_index worker = 0) {
         auto *const seat = it->connected(worker, nullptr, out);
-        EXPECT_EQ(it->admit(*seat), refusal::none);
+        EXPECT_EQ(it->admit(*seat, out), refusal::none);
         return seat;
     }
     ledger::joined join(client_seat *seat, const std::string &database = "db", const std::string &user = "u") {

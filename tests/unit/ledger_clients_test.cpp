@@ -1,8 +1,8 @@
 // The ledger and clients: their limits, the wait for the first server, logins that fail, cancel keys, pass-through.
 #include <gtest/gtest.h>
 
+#include "auth/base64.hpp"
 #include "auth/userlist.hpp"
-#include "core/ledger.hpp"
 #include "unit/ledger_account.hpp"
 
 namespace pgsluice::core {
@@ -17,13 +17,36 @@ TEST(ledger_clients, max_client_conn) {
     a.settings->global.max_client_conn = 3;
     a.open_book();
     std::vector<client_seat *> in;
-    for (int i = 0; i < 3; ++i) in.push_back(a.connect());
+    for (int i = 0; i < 3; ++i) {
+        in.push_back(a.connect());
+        a.join(in.back());
+    }
+    a.out.clear();
     auto *const fourth = a.it->connected(0, nullptr, a.out);
-    EXPECT_EQ(a.it->admit(*fourth), refusal::too_many_clients);
+    EXPECT_EQ(a.it->admit(*fourth, a.out), refusal::too_many_clients);
+    EXPECT_TRUE(a.out.empty()) << "nobody who has logged in goes for it";
     a.leave(fourth);
     a.leave(in[0]);
-    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out)), refusal::none);
-    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out)), refusal::too_many_clients);
+    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out), a.out), refusal::none);
+}
+
+TEST(ledger_clients, who_only_begins_to_log_in_keeps_nobody_out) {
+    account a;
+    a.settings->global.max_client_conn = 2;
+    a.open_book();
+    auto *const silent = a.it->connected(0, nullptr, a.out);  // has not even said who it is
+    auto *const slow = a.connect(), *const quick = a.connect();
+    a.out.clear();
+    auto *const late = a.it->connected(0, nullptr, a.out);
+    EXPECT_EQ(a.it->admit(*late, a.out), refusal::none);
+    ASSERT_EQ(a.out.size(), 1U);
+    EXPECT_EQ(a.out[0].client, slow->id);
+    EXPECT_EQ(a.out[0].refused, refusal::too_many_clients);
+    EXPECT_EQ(a.join(slow).why, refusal::too_many_clients) << "its last message came before the order";
+    EXPECT_EQ(a.join(quick).why, refusal::none);
+    EXPECT_EQ(a.join(late).why, refusal::none);
+    EXPECT_EQ(a.it->admit(*silent, a.out), refusal::too_many_clients);
+    EXPECT_EQ(a.it->check(), "");
 }
 
 TEST(ledger_clients, of_too_many_that_have_not_logged_in_the_oldest_goes) {
@@ -303,28 +326,40 @@ TEST(ledger_login, hosts_take_turns_or_stay) {
 
 TEST(ledger_keys, a_clients_keys_open_servers_for_the_same_secret_only) {
     account a;
-    const auto *stored =
-        "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$"
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    const auto verifier = auth::make_scram_verifier("secret", "0123456789abcdef", 4096);
+    const auto stored = "SCRAM-SHA-256$4096:" + auth::base64_encode(verifier.salt) + "$" +
+                        auth::base64_encode(verifier.stored_key.reveal()) + ":" +
+                        auth::base64_encode(verifier.server_key.reveal());
     a.settings->credentials.emplace("u", auth::parse_secret(stored));
     a.open_book();
-    auto *const seat = a.connect();
-    auth::scram_keys keys;
-    keys.client_key[0] = 7;
-    a.it->join(*seat, "db", "u", nullptr, keys, a.now, a.out);
+    const auto keys = auth::do_work(auth::work_for(verifier, "secret"));
+    a.it->join(*a.connect(), "db", "u", nullptr, keys, a.now, a.out);
     const auto open = a.take(order::kind::open);
     ASSERT_EQ(open.size(), 1U);
     ASSERT_TRUE(open[0].connect->secret.keys);
     EXPECT_TRUE(open[0].connect->secret.keys->client_key.equals(keys.client_key));
+    // A login that began before a reload brings those of the secret that was then: they spoil nothing.
+    auth::scram_keys of_old_secret;
+    of_old_secret.client_key[0] = 7;
+    a.it->join(*a.connect(), "db", "u", nullptr, of_old_secret, a.now, a.out);
+    a.closed(static_cast<server_seat *>(open[0].seat));
+    const auto again = a.take(order::kind::open);
+    ASSERT_FALSE(again.empty());
+    for (const auto &it : again) {
+        ASSERT_TRUE(it.connect->secret.keys);
+        EXPECT_TRUE(it.connect->secret.keys->client_key.equals(keys.client_key));
+    }
     // The secret changes: the keys are no longer good.
     auto fresh = copy(a);
     fresh->credentials.clear();
     fresh->credentials.emplace("u", auth::parse_secret("plain"));
     a.it->apply(fresh, a.now, a.out);
-    a.opened(static_cast<server_seat *>(open[0].seat));
-    a.closed(static_cast<server_seat *>(open[0].seat));
+    for (const auto &it : again) {
+        a.opened(static_cast<server_seat *>(it.seat));
+        a.closed(static_cast<server_seat *>(it.seat));
+    }
     const auto next = a.take(order::kind::open);
-    ASSERT_EQ(next.size(), 1U);
+    ASSERT_FALSE(next.empty());
     EXPECT_FALSE(next[0].connect->secret.keys);
     EXPECT_TRUE(next[0].connect->secret.credential.text.equals("plain"));
 }

@@ -42,7 +42,7 @@ TEST(ledger_whole, shut_down) {
     auto *const server = a.want(one);
     a.want(two);
     a.it->shut_down(false, a.out);
-    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out)), refusal::shutting_down);
+    EXPECT_EQ(a.it->admit(*a.it->connected(0, nullptr, a.out), a.out), refusal::shutting_down);
     EXPECT_TRUE(a.take(order::kind::refuse).empty());
     EXPECT_EQ(a.give_back(server).client, two) << "those who are in go on";
     a.want(one);

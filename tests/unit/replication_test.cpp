@@ -43,7 +43,7 @@ struct account {
 
     client_seat *join(replication kind, base::worker_index worker = 0) {
         auto *const seat = it->connected(worker, nullptr, out);
-        EXPECT_EQ(it->admit(*seat), refusal::none);
+        EXPECT_EQ(it->admit(*seat, out), refusal::none);
         if (kind != replication::none) {
             seat->replicates = std::make_shared<const replication_start>(
                 replication_start{kind, {{"options", "-e"}, {"Application_Name", "mine"}}});
