@@ -85,10 +85,10 @@ secret_lookups::~secret_lookups() {
 void secret_lookups::find(core::secret_question what, then done) {
     asio::post(all_.control, [this, what = std::move(what), done = std::move(done)] {
         const auto now = std::chrono::steady_clock::now();
-        if (const auto it = unknown_.find(what); it != unknown_.end()) {
-            if (now < it->second.until) return answer_unknown(it->second.took, done);
-            unknown_.erase(it);
-        }
+        // Only while others wait in line, whom it spares: how soon it is answered may tell who is not there.
+        const auto known = unknown_.find(what);
+        if (known != unknown_.end() && !in_line_.empty() && now < known->second.until)
+            return answer_unknown(known->second.took, done);
         auto &who = asked_[what];
         who.all.push_back(done);
         if (who.all.size() > 1) return;

@@ -2,7 +2,7 @@
 // end of a socket pair, the other end of which a worker serves like any client. So every limit, queue and timeout of
 // the pools holds for it, and no client's session is ever under it. Questions that are alike are asked once; at most
 // `at_once` are under way, the others wait in line; one takes at most `time_limit`; that a user is not there is
-// remembered for `unknown_for`. Lives on the control thread.
+// remembered for `unknown_for`, and counts while there is a line. Lives on the control thread.
 #pragma once
 
 #include <deque>

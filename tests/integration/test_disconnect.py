@@ -208,7 +208,8 @@ def test_a_query_that_cannot_be_cancelled(make_pooler, activity):
     # plpgsql that catches every cancel
     wire.send(query("do $$ begin for i in 1..1000 loop begin perform pg_sleep(30); "
                     "exception when query_canceled then null; end; end loop; end $$"))
-    wait_until(lambda: activity.count("query like '%pg_sleep%'") == 1, 5, "it runs")
+    # Not before: a cancel outside of the block that catches it would end the whole.
+    wait_until(lambda: activity.count("query like '%pg_sleep%' and wait_event = 'PgSleep'") == 1, 5, "it sleeps")
     clock = Clock()
     reset(wire)
     other.send(query("select 1"))
