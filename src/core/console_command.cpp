@@ -237,7 +237,7 @@ outcome parse_pause(console_command it, std::vector<token> &words, const outcome
 
 outcome parse_console(std::string_view text) {
     std::vector<token> words;
-    const auto invalid = refuse(refusal::console_invalid_command, std::string(text));
+    auto invalid = refuse(refusal::console_invalid_command, std::string(text));
     if (!scanner(text).run(words)) return invalid;
     if (words.empty()) return console_command{};
     if (words.front().what != token::kind::word) return invalid;

@@ -378,7 +378,7 @@ void client::forward_cancel() {
 }
 
 void client::cancel(std::function<void()> done) {
-    if (session_.console() != nullptr) return cancel_console(std::move(done));
+    if (session_.console() != nullptr) return cancel_console(done);
     worker::effects_lease effects(worker_);
     std::size_t taken = 0;
     if (session_.on_cancel_unsent(in_.view(), taken, worker_.now(), *effects)) {

@@ -86,7 +86,7 @@ private:
     bool join_console(core::effects &);
     void ask_console();
     void ask_for_more();
-    void cancel_console(std::function<void()> done);
+    void cancel_console(const std::function<void()> &done);
     void leave_console();
     core::cancel_key make_key();
     void greet(const core::welcome &, core::effects &);

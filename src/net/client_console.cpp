@@ -44,7 +44,7 @@ void client::on_console_done(const core::console_outcome &outcome) {
 }
 
 /// As in PgBouncer, a cancel of an admin's is RESUME.
-void client::cancel_console(std::function<void()> done) {
+void client::cancel_console(const std::function<void()> &done) {
     worker_.all().console->canceled();
     done();
 }

@@ -188,7 +188,7 @@ void process::shut_down(phase next) {
 
 core::console_outcome process::reload() {
     auto fresh = config::load(line_.file, read_file, salt_key_, settings_.get());
-    if (fresh.has_value()) return put_to_work(std::move(*fresh));
+    if (fresh.has_value()) return put_to_work(*fresh);
     const auto why = config::to_string(fresh.error());
     log::error("reload failed, nothing was changed: {}", why);
     return {{core::refusal::console_reload_failed, {}, why}, {}};
@@ -203,13 +203,13 @@ core::console_outcome process::set(const std::string &name, const std::string &v
     if (row != nullptr && !row->reloadable) return no(name + " can not be changed while running: it needs a restart.");
     auto fresh = config::load_one(*settings_, name, value, read_file, salt_key_);
     if (fresh.has_error()) return no(fresh.error().text);
-    auto outcome = put_to_work(std::move(*fresh));
+    auto outcome = put_to_work(*fresh);
     if (outcome.refused.why != core::refusal::none) return no(outcome.refused.detail);
     outcome.notices.clear();  // it was asked for
     return outcome;
 }
 
-core::console_outcome process::put_to_work(config::loaded fresh) {
+core::console_outcome process::put_to_work(const config::loaded &fresh) {
     if (const auto missing = helper_missing(*fresh.value); !missing.empty()) {
         log::error("reload failed, nothing was changed: {}", missing);
         return {{core::refusal::console_reload_failed, {}, missing}, {}};

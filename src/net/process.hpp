@@ -51,7 +51,7 @@ private:
     core::console_outcome reload();
     /// SET on the console: as a reload of one setting alone.
     core::console_outcome set(const std::string &name, const std::string &value);
-    core::console_outcome put_to_work(config::loaded);
+    core::console_outcome put_to_work(const config::loaded &);
     core::console_outcome shut_down_for_admin(core::console_command::verb);
     void suspend(bool);
     void look_at_tls_files();
