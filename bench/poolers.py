@@ -1,6 +1,10 @@
-"""What bench/run and bench/storm share: pgsluice and PgBouncer with the settings they have in common, as a user that is not
-root; their CPU and memory; the clients of bench/clients; the words about the machine. Imported by its folder."""
+"""What bench/run, storm, idle, stalls and compare share: pgsluice and PgBouncer with the settings they have in common, as a user that
+is not root; their CPU and memory; the programs of bench/clients, load, nothing and floor; the words about the machine.
+Imported by its folder."""
+import base64
 import glob
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -19,43 +23,15 @@ from certificates import Certificates  # noqa: E402
 USER, PASSWORD, DATABASE = "bench", "bench-password", "bench"
 
 
-class Pooler:
-    """pgsluice or PgBouncer with the settings they share, as a user that is not root. users: auth_file's; settings: on
-    top of the shared ones; own: of pgsluice alone."""
+def on(cores):
+    """What Popen's preexec_fn is to be, for a process of its own that keeps to these cores; None: to no cores."""
+    return cores and (lambda: os.sched_setaffinity(0, cores))
 
-    def __init__(self, name, binary, server, directory, settings, own=None, users=None):
-        self.port = support.free_port()
-        self.version = first_line([binary, "-V"])
-        base = os.path.join(directory, name)
-        os.mkdir(base)
-        copy, ini, auth_file, self.log = (os.path.join(base, file) for file in ("program", "pooler.ini", "userlist.txt", "log"))
-        shutil.copy(binary, copy)  # the tree it was built in may not be readable for that user
-        with open(auth_file, "w") as file:
-            file.writelines('"%s" "%s"\n' % row for row in (users or {USER: PASSWORD}).items())
-        with open(ini, "w") as file:
-            file.write("[databases]\n%s = host=127.0.0.1 port=%d dbname=%s\n[pgbouncer]\n" % (DATABASE, server.port, DATABASE))
-            shared = {"listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "pool_mode": "transaction",
-                      "auth_type": "scram-sha-256", "auth_file": auth_file, "max_client_conn": 5000,
-                      "log_connections": 0, "log_disconnections": 0, **settings}
-            if self.version.startswith("pgsluice"):
-                shared.update(own or {})
-            file.writelines("%s = %s\n" % item for item in shared.items())
-        support.give_away(base, copy, ini, auth_file)
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(support.unprivileged() + [copy, ini], cwd="/", stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
-        give_up = time.monotonic() + 10
-        while not answers(self.port):
-            if self.process.poll() is not None or time.monotonic() > give_up:
-                self.stop()
-                with open(self.log) as log:
-                    sys.exit("%s did not start:\n%s" % (name, log.read()))
-            time.sleep(0.05)
 
-    def can(self, mode):
-        """Named prepared statements in transaction mode: PgBouncer since 1.21."""
-        version = re.match(r"PgBouncer (\d+)\.(\d+)", self.version)
-        return mode != "prepared" or not version or (int(version[1]), int(version[2])) >= (1, 21)
+class Measured:
+    """A process whose CPU and memory are looked at."""
+
+    process = None
 
     def cpu_ns(self):
         """User and system, all threads that there are."""
@@ -74,15 +50,124 @@ class Pooler:
         support.stop_process(self.process, signal.SIGQUIT, 2)
 
 
-class Clients:
-    """A program of bench/clients under way; kind: --storm, --ask or --hold and what belongs to it."""
+class Pooler(Measured):
+    """pgsluice or PgBouncer with the settings they share, as a user that is not root. users: auth_file's; settings: on
+    top of the shared ones; own: of pgsluice alone; any_database: every name is a database of its own."""
 
-    def __init__(self, port, clients, kind, seconds=1, tls=False, user=USER, password=PASSWORD, idle=False):
-        command = (["chrt", "--idle", "0"] if idle else []) + [
-                   clients_program(), "--port", str(port), "--user", user, "--password", password,
+    def __init__(self, name, binary, server, directory, settings, own=None, users=None, any_database=False,
+                 cores=None):
+        self.port = support.free_port()
+        self.version = first_line([binary, "-V"])
+        base = os.path.join(directory, name.replace(" ", "-"))
+        os.mkdir(base)
+        copy, ini, auth_file, self.log = (os.path.join(base, file) for file in ("program", "pooler.ini", "userlist.txt", "log"))
+        shutil.copy(binary, copy)  # the tree it was built in may not be readable for that user
+        with open(auth_file, "w") as file:
+            file.writelines('"%s" "%s"\n' % row for row in (users or {USER: PASSWORD}).items())
+        with open(ini, "w") as file:
+            file.write("[databases]\n%s = host=127.0.0.1 port=%d%s\n[pgbouncer]\n" % (
+                "*" if any_database else DATABASE, server.port, "" if any_database else " dbname=" + DATABASE))
+            shared = {"listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "pool_mode": "transaction",
+                      "auth_type": "scram-sha-256", "auth_file": auth_file, "max_client_conn": 5000,
+                      "log_connections": 0, "log_disconnections": 0, **settings}
+            if self.version.startswith("pgsluice"):
+                shared.update(own or {})
+            file.writelines("%s = %s\n" % item for item in shared.items())
+        support.give_away(base, copy, ini, auth_file)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(support.unprivileged() + [copy, ini], cwd="/", stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, start_new_session=True, preexec_fn=on(cores))
+        give_up = time.monotonic() + 10
+        while not answers(self.port):
+            if self.process.poll() is not None or time.monotonic() > give_up:
+                self.stop()
+                with open(self.log) as log:
+                    sys.exit("%s did not start:\n%s" % (name, log.read()))
+            time.sleep(0.05)
+
+    def can(self, mode):
+        """Named prepared statements in transaction mode: PgBouncer since 1.21."""
+        version = re.match(r"PgBouncer (\d+)\.(\d+)", self.version)
+        return mode != "prepared" or not version or (int(version[1]), int(version[2])) >= (1, 21)
+
+
+class Tool(Measured):
+    """bench_nothing or bench_floor; it says when it is ready."""
+
+    version = None
+
+    def __init__(self, name, *arguments, cores=None):
+        self.port = support.free_port()
+        self.process = subprocess.Popen([tool(name), "--port", str(self.port), *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=on(cores))
+        if self.process.stdout.readline().strip() != "ready":
+            self.stop()
+            sys.exit("bench_%s did not start" % name)
+
+    def stop(self):
+        support.stop_process(self.process)
+        self.process.stdout.close()
+
+
+def nothing(pair=None, lie=0, cores=None):
+    """A PostgreSQL that does nothing, at once; pair: its certificate and key."""
+    return Tool("nothing", *(["--certificate", pair.cert, "--key", pair.key] if pair else []), "--lie", lie, cores=cores)
+
+
+def floor(server, pool, cores=None):
+    return Tool("floor", "--server-port", server.port, "--pool", pool, "--user", USER, "--database", DATABASE, cores=cores)
+
+
+class Load:
+    """bench_load, logged in and waiting for orders."""
+
+    def __init__(self, port, scenario, clients, *arguments, size=100, tls=False, cores=None):
+        command = [tool("load"), "--port", port, "--user", USER, "--password", PASSWORD, "--database", DATABASE, "--scenario",
+                   scenario, "--clients", clients, "--size", size, *arguments, *(["--tls"] if tls else [])]
+        self.process = subprocess.Popen([str(it) for it in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=on(cores))
+
+    def ready(self):
+        if self.process.stdout.readline().strip() != "ready":
+            self.stop()
+            sys.exit("the load did not get in")
+        return self
+
+    def order(self, *words):
+        """run SECONDS | open SECONDS RATE | each N | report: what bench_load says of it."""
+        try:
+            self.process.stdin.write(" ".join(map(str, words)) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            if status != 1:
+                sys.exit("the load has ended with status %d" % status)
+            raise WrongAnswer("the load has said what")
+        return json.loads(line)
+
+    def stop(self):
+        self.process.stdin.close()
+        support.stop_process(self.process)
+        self.process.stdout.close()
+
+
+class WrongAnswer(Exception):
+    """What the load received was not what it had asked for; it has said what on standard error."""
+
+
+class Clients:
+    """A program of bench/clients under way; kind: --storm, --ask or --hold and what belongs to it; rank: of it on the
+    CPU, a command that goes before it."""
+
+    def __init__(self, port, clients, kind, seconds=1, tls=False, user=USER, password=PASSWORD, rank=(), cores=None):
+        command = list(rank) + [
+                   tool("clients"), "--port", str(port), "--user", user, "--password", password,
                    "--database", DATABASE, "--clients", str(clients), "--seconds", str(seconds), *kind]
         self.process = subprocess.Popen(command + (["--tls"] if tls else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True)
+                                        text=True, preexec_fn=on(cores))
 
     def ready(self):
         """Waits until all have logged in (--ask, --hold)."""
@@ -104,8 +189,9 @@ class Clients:
         support.stop_process(self.process)
 
 
-def clients_program():
-    return os.environ.get("PGSLUICE_BENCH_CLIENTS", os.path.join(ROOT, "build", "release", "bench", "bench_clients"))
+def tool(name):
+    """The path of bench_<name>; PGSLUICE_BENCH_TOOLS: another folder of them."""
+    return os.path.join(os.environ.get("PGSLUICE_BENCH_TOOLS", os.path.join(ROOT, "build", "release", "bench")), "bench_" + name)
 
 
 def built(*targets):
@@ -121,6 +207,15 @@ def own_certificate(kind):
     """One that signed itself, for both legs; .directory is to be removed."""
     made = Certificates()
     return made, made.make("bench", None, kind=kind)
+
+
+def verifier():
+    """The stored form of PASSWORD, as PostgreSQL makes it. Source: RFC 5803; PostgreSQL manual, pg_authid."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, 4096)
+    client_key, server_key = (hmac.digest(salted, what, "sha256") for what in (b"Client Key", b"Server Key"))
+    text = [base64.b64encode(it).decode() for it in (salt, hashlib.sha256(client_key).digest(), server_key)]
+    return "SCRAM-SHA-256$4096:%s$%s:%s" % tuple(text)
 
 
 def first_line(command):

@@ -9,6 +9,7 @@ install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pgsluic
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pgsluice FILES_MATCHING PATTERN "*.md")
 install(DIRECTORY etc/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/pgsluice/examples FILES_MATCHING PATTERN "*.ini" PATTERN "*.txt")
 # The unit names the program where it is installed, which is known only now (--prefix).
+install(FILES etc/pgsluice.socket DESTINATION lib/systemd/system)
 install(CODE "
   set(unit \"\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/pgsluice.service\")
   message(STATUS \"Installing: \$ENV{DESTDIR}\${unit}\")

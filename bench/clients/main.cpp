@@ -1,27 +1,21 @@
-// Clients for bench/storm and bench/run: many of one kind in one thread, cheap enough to leave the machine to the
-// pooler. They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of SCRAM
-// are derived once a salt, so that a login costs a handful of HMACs here. Not a test: nothing is checked but that it
-// works.
+// Clients for bench/storm, idle, stalls and compare: many of one kind in one thread, cheap enough to leave the machine
+// to the pooler. They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of
+// SCRAM are derived once a salt, so that a login costs a handful of HMACs here. Each query must be answered by one row
+// and an idle server; what was not asked for ends the program with status 1.
 //   bench_clients --port N --user U --password P --database D --clients N --seconds S [--tls] KIND
-//   KIND: --storm | --ask [--pause-us N] | --hold
+//                 [--address A]
+//   KIND: --storm [--query TEXT] | --ask [--pause-us N] | --hold      --query: asks that once, ahead of the rest
 // Prints "ready" once all have logged in (--ask, --hold), and one line of JSON at the end; --hold ends with its input.
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <poll.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <queue>
@@ -29,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "../shared/sockets.hpp"
 #include "auth/scram.hpp"
 #include "wire/frame.hpp"
 #include "wire/frontend.hpp"
@@ -37,6 +32,7 @@
 namespace {
 
 using namespace pgsluice;
+using namespace pgsluice::bench;
 using clock_type = std::chrono::steady_clock;
 using time_point = clock_type::time_point;
 
@@ -44,17 +40,13 @@ struct options {
     enum class kind : std::uint8_t { storm, ask, hold };
     kind what = kind::storm;
     std::uint16_t port = 0;
-    std::string user, password, database;
+    in_addr address{};  ///< 0: 127.0.0.1
+    std::string user, password, database, query;
     std::size_t clients = 1;
     double seconds = 1;
     long pause_us = 0;
     bool tls = false;
 };
-
-[[noreturn]] void fail(const std::string &why) {
-    std::fprintf(stderr, "bench_clients: %s\n", why.c_str());
-    std::exit(1);
-}
 
 /// What all clients share.
 struct world {
@@ -79,12 +71,9 @@ public:
     void connect() {
         fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd_ < 0) fail("socket: " + std::string(std::strerror(errno)));
-        sockaddr_in to{};
-        to.sin_family = AF_INET;
-        to.sin_port = htons(all_.how.port);
-        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        const int on = 1;
-        ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        auto to = loopback(all_.how.port);
+        if (all_.how.address.s_addr != 0) to.sin_addr = all_.how.address;
+        no_delay(fd_);
         began_ = clock_type::now();
         step_ = step::connecting;
         if (::connect(fd_, reinterpret_cast<const sockaddr *>(&to), sizeof to) != 0 && errno != EINPROGRESS)
@@ -195,10 +184,20 @@ private:
             return lost(std::string(message.body.substr(text == std::string_view::npos ? 0 : text + 2)).c_str());
         }
         if (message.type == 'R') return authenticate(message.body);
+        const bool query_runs = asked_ || logged_in_;
+        rows_ += message.type == 'D' ? 1 : 0;
+        if (std::string_view(query_runs ? "TDCZSN" : "KSNZv").find(message.type) == std::string_view::npos)
+            wrong(message);
         if (message.type != 'Z') return;
+        if (message.body != "I" || rows_ != (query_runs ? 1 : 0)) wrong(message);
+        rows_ = 0;
+        std::string out;
+        if (!all_.how.query.empty() && !std::exchange(asked_, true)) {
+            wire::frontend::append_query(out, all_.how.query);
+            return send(out);
+        }
         if (all_.how.what == options::kind::storm) {
             note();
-            std::string out;
             wire::frontend::append_terminate(out);
             send(out);
             return again();
@@ -219,6 +218,11 @@ public:
     bool waiting_ = false;
 
 private:
+    [[noreturn]] void wrong(const wire::frame &message) const {
+        std::fprintf(stderr, "bench_clients: a wrong answer: %c behind %d rows\n", message.type, rows_);
+        std::exit(1);
+    }
+
     void note() {
         const auto now = clock_type::now();
         if (began_ < all_.counting || now > all_.end) return;
@@ -264,6 +268,8 @@ private:
         if (fd_ >= 0) ::close(fd_);
         fd_ = -1;
         ++connections_;
+        logged_in_ = asked_ = false;
+        rows_ = 0;
         in_.clear();
         scram_.reset();
     }
@@ -288,44 +294,44 @@ private:
     std::size_t connections_ = 0;  ///< ended; a descriptor's number may come again at once
     SSL *ssl_ = nullptr;
     step step_ = step::waiting;
-    bool logged_in_ = false;
+    bool logged_in_ = false, asked_ = false;
+    int rows_ = 0;  ///< of the answer under way
     std::string in_;
     std::optional<auth::scram_client> scram_;
     time_point began_, due_;
 };
 
-options read(int count, char **arguments) {
+options read(arguments in) {
     options how;
-    for (int i = 1; i < count; ++i) {
-        const std::string_view name = arguments[i];
-        const auto value = [&]() -> const char * {
-            if (i + 1 >= count) fail("no value for " + std::string(name));
-            return arguments[++i];
-        };
-        if (name == "--port") {
-            how.port = static_cast<std::uint16_t>(std::atoi(value()));
-        } else if (name == "--user") {
-            how.user = value();
-        } else if (name == "--password") {
-            how.password = value();
-        } else if (name == "--database") {
-            how.database = value();
-        } else if (name == "--clients") {
-            how.clients = static_cast<std::size_t>(std::atoi(value()));
-        } else if (name == "--seconds") {
-            how.seconds = std::atof(value());
-        } else if (name == "--pause-us") {
-            how.pause_us = std::atol(value());
-        } else if (name == "--tls") {
+    while (in.next()) {
+        if (in.is("--port")) {
+            how.port = in.number<std::uint16_t>();
+        } else if (in.is("--address")) {
+            if (::inet_pton(AF_INET, in.text(), &how.address) != 1) fail("--address");
+        } else if (in.is("--user")) {
+            how.user = in.text();
+        } else if (in.is("--password")) {
+            how.password = in.text();
+        } else if (in.is("--database")) {
+            how.database = in.text();
+        } else if (in.is("--clients")) {
+            how.clients = in.number<std::size_t>();
+        } else if (in.is("--seconds")) {
+            how.seconds = in.number<double>();
+        } else if (in.is("--pause-us")) {
+            how.pause_us = in.number<long>();
+        } else if (in.is("--query")) {
+            how.query = in.text();
+        } else if (in.is("--tls")) {
             how.tls = true;
-        } else if (name == "--storm") {
+        } else if (in.is("--storm")) {
             how.what = options::kind::storm;
-        } else if (name == "--ask") {
+        } else if (in.is("--ask")) {
             how.what = options::kind::ask;
-        } else if (name == "--hold") {
+        } else if (in.is("--hold")) {
             how.what = options::kind::hold;
         } else {
-            fail("unknown argument " + std::string(name));
+            in.unknown();
         }
     }
     return how;
@@ -344,9 +350,11 @@ bool input_has_ended() {
 
 }  // namespace
 
-int main(int count, char **arguments) {
+int main(int count, char **values) {
+    program = "bench_clients";
     world all;
-    all.how = read(count, arguments);
+    all.how = read(arguments(count, values));
+    take_all_descriptors();
     all.epoll = ::epoll_create1(EPOLL_CLOEXEC);
     if (all.how.tls) {
         all.tls = SSL_CTX_new(TLS_client_method());

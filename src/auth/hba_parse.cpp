@@ -165,7 +165,7 @@ private:
         const auto slash = text.find('/');
         const auto base = text.substr(0, slash);
         auto &network = rule_.network;
-        if (const auto found = parse_ip(base)) {
+        if (const auto found = parse_ip(without_zone(base))) {
             network.address = *found;
             if (slash == std::string_view::npos) {
                 if (auto failed = mask()) return failed;
@@ -183,6 +183,15 @@ private:
         if (like_v4 || base.find(':') != std::string_view::npos) return quoted(base) + " is no address";
         if (slash != std::string_view::npos) return "a host name has no prefix length: " + quoted(text);
         return host_name(base);
+    }
+
+    /// Addresses of one link may name it: fe80::1%eth0. PostgreSQL takes that, and matches without it.
+    static std::string_view without_zone(std::string_view text) {
+        const auto percent = text.find('%');
+        const auto found = parse_ip(text.substr(0, percent));
+        const bool of_a_link = found && found->family == ip_family::v6 && found->bytes[0] == 0xfe &&
+                               (found->bytes[1] & 0xc0) == 0x80 && percent + 1 < text.size();
+        return of_a_link ? text.substr(0, percent) : text;
     }
 
     /// Its first 96 bits.

@@ -95,6 +95,12 @@ ip_address ip_address::unmapped() const {
     return result;
 }
 
+std::string ip_address::share() const {
+    const bool v6 = family == ip_family::v6 && !is_mapped();
+    const auto whole = unmapped();
+    return {whole.bytes.data(), whole.bytes.data() + (v6 ? 8 : whole.bytes.size())};
+}
+
 bool ip_network::contains(const ip_address &it) const {
     if (it.family == ip_family::none || it.family != address.family) return false;
     for (std::size_t i = 0; i < it.bytes.size(); ++i)

@@ -21,6 +21,8 @@ struct ip_address {
     bool is_mapped() const;
     /// The IPv4 address that a mapped one stands for; else itself.
     ip_address unmapped() const;
+    /// As bytes, what its user has for itself alone: of IPv6 the /64, for who has one address has all of those.
+    std::string share() const;
     friend bool operator==(const ip_address &, const ip_address &) = default;
 };
 

@@ -99,14 +99,21 @@ public:
     std::optional<std::string> on_client_first(std::string_view message, bool plus = false);
     /// server-final-message when the proof is right.
     std::optional<std::string> on_client_final(std::string_view message);
+    /// The same in steps, for a verifier of which so far only salt and iterations count: its keys come with the last
+    /// one. False: see error().
+    bool take_client_final(std::string_view message);
+    /// Whether the proof is theirs. Decides nothing, and takes as long if it is not.
+    bool is_proof_of(const scram_keys &) const;
+    std::optional<std::string> server_final(const scram_keys &of_the_password);
 
     scram_error error() const { return error_; }
     /// After success: what pass-through needs. Zeros before.
     const scram_keys &keys() const { return keys_; }
 
 private:
-    enum class step : std::uint8_t { client_first, client_final, done, failed };
+    enum class step : std::uint8_t { client_first, client_final, server_final, done, failed };
     std::nullopt_t fail(scram_error why);
+    std::optional<std::string> server_final();
 
     scram_verifier verifier_;
     scram_keys keys_;
@@ -115,6 +122,8 @@ private:
     std::string server_first_;
     std::string end_point_;
     std::string channel_binding_;  ///< what c= must be: the gs2 header and the data it asks for, in base64
+    std::string auth_message_;
+    scram_key proof_{};
     bool mock_;
     step step_ = step::client_first;
     scram_error error_ = scram_error::none;

@@ -51,30 +51,59 @@ std::optional<std::string> scram_server::on_client_first(std::string_view messag
 }
 
 std::optional<std::string> scram_server::on_client_final(std::string_view message) {
-    if (std::exchange(step_, step::failed) != step::client_final) return fail(scram_error::malformed);
+    if (!take_client_final(message)) return std::nullopt;
+    return server_final();
+}
+
+bool scram_server::take_client_final(std::string_view message) {
+    const auto refused = [this](scram_error why) {
+        fail(why);
+        return false;
+    };
+    if (std::exchange(step_, step::failed) != step::client_final) return refused(scram_error::malformed);
 
     scram_reader reader(message);
     const auto binding = reader.take('c');
     const auto nonce = reader.take('r');
-    if (!binding || !nonce) return fail(scram_error::malformed);
+    if (!binding || !nonce) return refused(scram_error::malformed);
     while (!reader.next_is('p'))
-        if (!reader.skip_extension()) return fail(scram_error::malformed);
+        if (!reader.skip_extension()) return refused(scram_error::malformed);
     const std::string_view without_proof = message.substr(0, message.size() - reader.rest().size() - 1);
     const auto proof = decode_scram_key(*reader.take('p'));
-    if (!proof || !reader.at_end()) return fail(scram_error::malformed);
-    if (*binding != channel_binding_) return fail(scram_error::channel_binding);
-    if (*nonce != nonce_) return fail(scram_error::bad_nonce);
+    if (!proof || !reader.at_end()) return refused(scram_error::malformed);
+    if (*binding != channel_binding_) return refused(scram_error::channel_binding);
+    if (*nonce != nonce_) return refused(scram_error::bad_nonce);
 
-    const std::string auth_message =
-        std::string(client_first_bare_).append(",").append(server_first_).append(",").append(without_proof);
-    const scram_key client_key = xor_client_signature(*proof, verifier_.stored_key, auth_message);
+    auth_message_ = std::string(client_first_bare_).append(",").append(server_first_).append(",").append(without_proof);
+    proof_ = *proof;
+    step_ = step::server_final;
+    return true;
+}
+
+bool scram_server::is_proof_of(const scram_keys &keys) const {
+    const scram_key stored = stored_key_of(keys.client_key);
+    const bool fits = stored_key_of(xor_client_signature(proof_, stored, auth_message_)).equals(stored);
+    return fits && !mock_ && step_ == step::server_final;
+}
+
+std::optional<std::string> scram_server::server_final(const scram_keys &of_the_password) {
+    // A derivation that failed leaves zeros: a key that everybody knows.
+    mock_ = mock_ || of_the_password.client_key.equals({});
+    verifier_.stored_key = stored_key_of(of_the_password.client_key);
+    verifier_.server_key = of_the_password.server_key;
+    return server_final();
+}
+
+std::optional<std::string> scram_server::server_final() {
+    if (std::exchange(step_, step::failed) != step::server_final) return fail(scram_error::malformed);
+    const scram_key client_key = xor_client_signature(proof_, verifier_.stored_key, auth_message_);
     const bool known = stored_key_of(client_key).equals(verifier_.stored_key);
     // Only here does a mock differ: the same work is behind it.
     if (!known || mock_) return fail(scram_error::bad_proof);
 
     keys_ = {client_key, verifier_.server_key};
     step_ = step::done;
-    return "v=" + base64_encode(hmac_sha256(verifier_.server_key.reveal(), auth_message).reveal());
+    return "v=" + base64_encode(hmac_sha256(verifier_.server_key.reveal(), auth_message_).reveal());
 }
 
 }  // namespace pgsluice::auth

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 namespace pgsluice::base {
@@ -11,9 +12,15 @@ constexpr char to_lower(char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-inline bool equal_nocase(std::string_view a, std::string_view b) {
+constexpr bool equal_nocase(std::string_view a, std::string_view b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                       [](char x, char y) { return to_lower(x) == to_lower(y); });
+}
+
+/// `names`: a range of texts.
+template <class Names>
+constexpr bool is_among(const Names &names, std::string_view name) {
+    return std::any_of(std::begin(names), std::end(names), [&](const auto &own) { return equal_nocase(own, name); });
 }
 
 /// Below, at or above 0 as `a` sorts before, with or behind `b`.

@@ -22,7 +22,8 @@ constexpr std::string_view not_forced = "Follows the client's user, not the data
 constexpr auto databases = std::to_array<database_option>({
     {"dbname", &database::dbname, "text", "the entry's name; for * the name asked for", "Database on the server.", ""},
     {"host", &database::hosts, "comma list", "unix_socket_dir",
-     "Names, addresses, /directory or @abstract of a Unix socket; used in turn.", ""},
+     "Names, addresses, /directory or @abstract of a Unix socket; used in turn.",
+     "One that can not be reached is passed over, and tried again after a while."},
     {"port", &database::port, "1 to 65535", "5432", "Port, the same for all hosts.", ""},
     {"user", &database::user, "text", "the client's", "Log in to the server as this user: one pool for everybody.", ""},
     {"password", &database::password, "text", "that of auth_file", "Password of user.", ""},
@@ -71,6 +72,13 @@ constexpr auto users = std::to_array<user_option>({
      not_forced},
     {"client_idle_timeout", &user::client_idle_timeout, "seconds", as_global, "As the global one. 0: unset.",
      "Leaves other users alone."},
+});
+
+constexpr auto peers = std::to_array<peer_option>({
+    {"host", &peer::hosts, "comma list", "none", "Where it listens: names, addresses, or the /directory of its socket.",
+     ""},
+    {"port", &peer::port, "1 to 65535", "6432", "Its port.", ""},
+    {"pool_size", &peer::pool_size, count, "default_pool_size", "Cancels under way to it at once. 0: no limit.", ""},
 });
 
 /// One overload a type: text into a member.
@@ -126,6 +134,34 @@ struct reader {
         return {};
     }
 };
+
+/// One overload a type: a member as text.
+struct writer {
+    std::string_view name;
+
+    std::string operator()(const std::optional<std::string> &it) const { return it.value_or(""); }
+    std::string operator()(const std::optional<base::secret> &it) const { return it ? "***" : ""; }
+    std::string operator()(const std::vector<std::string> &it) const {
+        std::string list;
+        for (const auto &each : it) list += (list.empty() ? "" : ",") + each;
+        return list;
+    }
+    std::string operator()(int it) const { return std::to_string(it); }
+    std::string operator()(const std::optional<int> &it) const { return it ? std::to_string(*it) : ""; }
+    std::string operator()(const std::optional<base::duration> &it) const { return it ? seconds_text(*it) : ""; }
+    std::string operator()(const std::optional<pool_mode> &it) const { return it ? to_string(*it) : ""; }
+    std::string operator()(bool it) const { return it ? "round-robin" : "disable"; }
+    std::string operator()(const std::vector<std::pair<std::string, std::string>> &it) const {
+        for (const auto &[key, value] : it)
+            if (key == name) return value;
+        return "";
+    }
+};
+
+template <class Option, class Entry>
+std::string text_of(const Option &option, const Entry &entry) {
+    return std::visit([&](auto member) { return writer{option.name}(entry.*member); }, option.member);
+}
 
 /// Reads the options of one entry into it; `unknown` opens the error line about an unknown one, as PgBouncer's does.
 template <class Entry, class Option>
@@ -186,6 +222,25 @@ std::span<const database_option> database_options() {
 std::span<const user_option> user_options() {
     return users;
 }
+std::span<const peer_option> peer_options() {
+    return peers;
+}
+
+std::string option_text(const database_option &option, const database &entry) {
+    return text_of(option, entry);
+}
+std::string option_text(const user_option &option, const user &entry) {
+    return text_of(option, entry);
+}
+
+bool same_option(const database_option &option, const database &a, const database &b) {
+    if (option.name == "password")
+        return a.password.has_value() == b.password.has_value() && (!a.password || a.password->equals(*b.password));
+    return text_of(option, a) == text_of(option, b);
+}
+bool same_option(const user_option &option, const user &a, const user &b) {
+    return text_of(option, a) == text_of(option, b);
+}
 
 parsed<database> parse_database(std::string_view name, std::string_view value) {
     return parse_entry<database>("database", name, value);
@@ -195,19 +250,16 @@ parsed<user> parse_user(std::string_view name, std::string_view value) {
     return parse_entry<user>("user", name, value);
 }
 
-std::optional<std::string> check_peer(std::string_view name, std::string_view value) {
+parsed<peer> parse_peer(std::string_view name, std::string_view value) {
     const std::string who = "peer \"" + std::string(name) + "\": ";
-    if (const auto id = parse_integer(name, 1, 65535); id.has_error()) return who + "the name " + id.error();
-    // A peer takes three of a database's options, with the same checks.
-    static constexpr std::array<database_option, 3> options{{{"host", &database::hosts, "", "", "", ""},
-                                                             {"port", &database::port, "", "", "", ""},
-                                                             {"pool_size", &database::pool_size, "", "", "", ""}}};
-    database peer;
-    if (auto wrong =
-            read_options(std::span<const database_option>(options), value, "unrecognized connection parameter", peer))
-        return who + *wrong;
-    if (peer.hosts.empty()) return who + "host was not provided";
-    return std::nullopt;
+    const auto no = [&](const std::string &why) { return parsed<peer>(boost::system::in_place_error, who + why); };
+    peer entry;
+    const auto id = parse_integer(name, 1, 65535);
+    if (id.has_error()) return no("the name " + id.error());
+    entry.id = static_cast<int>(*id);
+    if (auto wrong = read_options(peer_options(), value, "unrecognized connection parameter", entry)) return no(*wrong);
+    if (entry.hosts.empty()) return no("host was not provided");
+    return entry;
 }
 
 }  // namespace pgsluice::config

@@ -28,6 +28,8 @@ using database_member = std::variant<std::optional<std::string> database::*, std
 using user_member =
     std::variant<std::optional<int> user::*, std::optional<base::duration> user::*, std::optional<pool_mode> user::*>;
 
+using peer_member = std::variant<std::vector<std::string> peer::*, int peer::*, std::optional<int> peer::*>;
+
 template <class Member>
 struct entry_option {
     std::string_view name;
@@ -39,14 +41,21 @@ struct entry_option {
 };
 using database_option = entry_option<database_member>;
 using user_option = entry_option<user_member>;
+using peer_option = entry_option<peer_member>;
 
 std::span<const database_option> database_options();
 std::span<const user_option> user_options();
+std::span<const peer_option> peer_options();
+
+/// The value of an option as an entry has it, "" where it has none; *** for a secret.
+std::string option_text(const database_option &, const database &);
+std::string option_text(const user_option &, const user &);
+bool same_option(const database_option &, const database &, const database &);
+bool same_option(const user_option &, const user &, const user &);
 
 /// Errors are whole: "database "app": port = 0: must be from 1 to 65535". They never show a password.
 parsed<database> parse_database(std::string_view name, std::string_view value);
 parsed<user> parse_user(std::string_view name, std::string_view value);
-/// [peers] has no effect in this version, yet a broken one is still refused. Answers what is wrong.
-std::optional<std::string> check_peer(std::string_view name, std::string_view value);
+parsed<peer> parse_peer(std::string_view name, std::string_view value);
 
 }  // namespace pgsluice::config

@@ -33,27 +33,29 @@ public:
             return fault(from, from.line == 0 ? text.error() : "\"" + path + "\": " + text.error());
         }
         open_files_.push_back(path);
-        auto failed = parse_text(*text, path);
+        parse_text(*text, path);
         open_files_.pop_back();
-        return failed;
+        return std::nullopt;
     }
 
     ini_document take() { return std::move(document_); }
+    std::vector<error> take_problems() { return std::move(problems_); }
 
 private:
     static error fault(const error &at, std::string text) { return {at.file, at.line, std::move(text)}; }
 
-    std::optional<error> parse_text(std::string_view text, const std::string &path) {
+    void parse_text(std::string_view text, const std::string &path) {
         error at{path, 0, {}};
         while (!text.empty()) {
             const auto end = text.find('\n');
             const auto line = text.substr(0, end);
             text = end == std::string_view::npos ? std::string_view{} : text.substr(end + 1);
             ++at.line;
-            if (line.find('\0') != std::string_view::npos) return fault(at, "NUL byte in the line");
-            if (auto failed = parse_line(trim(line), at)) return failed;
+            if (line.find('\0') != std::string_view::npos)
+                problems_.push_back(fault(at, "NUL byte in the line"));
+            else if (auto failed = parse_line(trim(line), at))
+                problems_.push_back(std::move(*failed));
         }
-        return std::nullopt;
     }
 
     std::optional<error> parse_line(std::string_view line, const error &at) {
@@ -102,6 +104,7 @@ private:
 
     const file_reader &reader_;
     ini_document document_;
+    std::vector<error> problems_;
     std::vector<std::string> open_files_;
 };
 
@@ -111,10 +114,20 @@ std::string to_string(const error &e) {
     return e.file + (e.line > 0 ? ":" + std::to_string(e.line) : "") + ": " + e.text;
 }
 
-boost::system::result<ini_document, error> parse_ini(const std::string &path, const file_reader &reader) {
+std::vector<error> read_ini(const std::string &path, const file_reader &reader, ini_document &document) {
     ini_parser parser(reader);
-    if (auto failed = parser.parse_file(path, {path, 0, {}})) return *failed;
-    return parser.take();
+    auto failed = parser.parse_file(path, {path, 0, {}});
+    document = parser.take();
+    auto problems = parser.take_problems();
+    if (failed) problems.push_back(std::move(*failed));
+    return problems;
+}
+
+boost::system::result<ini_document, error> parse_ini(const std::string &path, const file_reader &reader) {
+    ini_document document;
+    auto problems = read_ini(path, reader, document);
+    if (!problems.empty()) return std::move(problems.front());
+    return document;
 }
 
 }  // namespace pgsluice::config

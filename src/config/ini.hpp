@@ -36,5 +36,7 @@ struct ini_document {
 
 /// Reads `path` and what it includes.
 boost::system::result<ini_document, error> parse_ini(const std::string &path, const file_reader &);
+/// The same, but goes on after what it refuses: every line that is wrong, and in `document` what is good.
+std::vector<error> read_ini(const std::string &path, const file_reader &, ini_document &document);
 
 }  // namespace pgsluice::config

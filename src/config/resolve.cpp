@@ -42,6 +42,12 @@ const user *settings::find_user(std::string_view name) const {
     return found == users.end() ? nullptr : &found->second;
 }
 
+error settings::at_setting(std::string_view name, std::string text) const {
+    const auto found = set_at.find(name);
+    if (found == set_at.end()) return {file, 0, std::move(text)};
+    return {found->second.file, found->second.line, std::move(text)};
+}
+
 pool_settings resolve_pool(const settings &all, const database &entry, std::string_view database,
                            std::string_view client_user) {
     const auto &global = all.global;
@@ -76,6 +82,7 @@ pool_settings resolve_pool(const settings &all, const database &entry, std::stri
     pool.server_check_query = global.server_check_query == "<empty>" ? ";" : global.server_check_query;
     pool.server_reset_query = global.server_reset_query;
     pool.server_reset_query_always = global.server_reset_query_always;
+    pool.server_fast_close = global.server_fast_close;
     pool.client_disconnect_action = global.client_disconnect_action;
     pool.error_sqlstate = global.error_sqlstate;
     pool.server_protocol = global.server_protocol;

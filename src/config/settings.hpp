@@ -14,9 +14,11 @@
 #include "auth/hba.hpp"
 #include "auth/ident_map.hpp"
 #include "auth/ldap_options.hpp"
+#include "auth/secret_mix.hpp"
 #include "auth/userlist.hpp"
 #include "base/secret.hpp"
 #include "base/time.hpp"
+#include "config/source.hpp"
 #include "config/tls_settings.hpp"
 
 namespace pgsluice::config {
@@ -45,6 +47,7 @@ const char *to_string(error_codes);
 /// [pgbouncer] / [pgsluice]. Counts: 0 = no limit unless said otherwise. Times: 0 = off unless said otherwise.
 struct global_settings {
     // Where to listen and what to be.
+    std::string conffile;                  ///< read at the next reload; from load() on the file that was read
     std::string logfile;                   ///< "" = none; reopened on SIGHUP
     std::string pidfile;                   ///< "" = none
     std::vector<std::string> listen_addr;  ///< numeric addresses or "*"; empty = Unix socket only
@@ -75,13 +78,15 @@ struct global_settings {
     std::vector<std::string> track_extra_parameters{"IntervalStyle"};
     std::vector<std::string> ignore_startup_parameters;
     int max_prepared_statements = 200;  ///< of one server; 0 = named ones are refused outside session mode
+    base::duration autodb_idle_timeout = base::seconds(3600);
+    base::duration pool_idle_timeout{0};
 
     // Authentication.
     config::auth_type auth_type = config::auth_type::md5;
     std::string auth_file;
     std::string auth_user;  ///< asks auth_query about users that auth_file lacks; "" = nobody does
     std::string auth_query =
-        "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "
+        "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "
         "FROM pg_authid WHERE rolname=$1 AND rolcanlogin";
     std::string auth_dbname;  ///< entry of [databases] to ask; "" = the client's
     base::duration login_failure_max_delay = base::seconds(3);
@@ -100,11 +105,19 @@ struct global_settings {
     bool log_disconnections = true;
     bool log_pooler_errors = true;
     bool syslog = false;
-    std::string syslog_ident = "pgsluice";
+    std::string syslog_ident = "pgbouncer";
     std::string syslog_facility = "daemon";
 
+    // Names of servers.
+    base::duration dns_max_ttl = base::seconds(15);       ///< an answer is used for no longer
+    base::duration dns_nxdomain_ttl = base::seconds(15);  ///< after a look-up that failed, the next one
+    base::duration dns_zone_check_period{0};
+    std::string resolv_conf;  ///< "" = the system's
+
+    int peer_id = 0;  ///< of [peers]; 0 = no peer
+
     // Accepted for the sake of PgBouncer's files; nothing here has use for them.
-    std::string job_name = "pgsluice";
+    std::string job_name = "pgbouncer";
     int pkt_buf = 4096;
     int sbuf_loopcnt = 5;
 
@@ -129,6 +142,7 @@ struct global_settings {
     base::duration idle_transaction_timeout{0};
     base::duration transaction_timeout{0};
     base::duration query_wait_notify = base::seconds(5);
+    base::duration suspend_timeout = base::seconds(10);
     disconnect_action client_disconnect_action = disconnect_action::cancel;
     error_codes error_sqlstate = error_codes::standard;
     bool disable_pqexec = false;  ///< simple queries are refused
@@ -190,10 +204,20 @@ struct user {
         client_idle_timeout;
 };
 
+/// An entry of [peers]: another process that clients' cancels may be meant for.
+struct peer {
+    int id = 0;
+    std::vector<std::string> hosts;  ///< at least one
+    int port = 6432;
+    std::optional<int> pool_size;  ///< unset: default_pool_size
+    bool operator==(const peer &) const = default;
+};
+
 /// Where a value was set.
 struct place_of_setting {
     std::string file;
-    int line = 0;  ///< 0: not in a file, but by SET on the console
+    int line = 0;         ///< 0: not in a file, but by SET on the console
+    std::string written;  ///< what stands there
 };
 
 struct settings {
@@ -204,12 +228,10 @@ struct settings {
     std::map<std::string, database, std::less<>> databases;  ///< by name; the wildcard is apart
     std::optional<database> wildcard;
     std::map<std::string, user, std::less<>> users;
-    auth::userlist credentials;  ///< auth_file, by user name
-    /// Of those secrets: some are verifiers, all are; and the iterations most verifiers have, which unknown users are
-    /// shown.
-    bool has_verifiers = false, only_verifiers = false;
+    std::map<int, peer> peers;     ///< by id; our own may be among them, and means nothing
+    auth::userlist credentials;    ///< auth_file, by user name
+    auth::secret_mix mix;          ///< what those secrets look like: unknown users are shown the like
     bool asks_auth_query = false;  ///< some database's clients, or all
-    int mock_iterations = auth::scram_iterations_min;
     /// auth_hba_file and auth_ident_file; never null. Without auth_type hba there are no rules and no maps.
     std::shared_ptr<const auth::hba_rules> hba = std::make_shared<const auth::hba_rules>();
     std::shared_ptr<const auth::ident_maps> ident = std::make_shared<const auth::ident_maps>();
@@ -221,6 +243,8 @@ struct settings {
     /// The entry a client that asks for `name` gets: its own, else the wildcard, else null. Lives as long as *this.
     const database *find_database(std::string_view name) const;
     const user *find_user(std::string_view name) const;
+    /// `text` about a setting, at the line that set it, or about the file as a whole where the default holds.
+    error at_setting(std::string_view name, std::string text) const;
 };
 
 /// What holds for one pool (database, user): every fallback resolved. User before database before global.
@@ -250,6 +274,7 @@ struct pool_settings {
     std::string server_check_query;  ///< "" = no check; "<empty>" was turned into ";"
     std::string server_reset_query;  ///< "" = none
     bool server_reset_query_always = false;
+    bool server_fast_close = false;  ///< in session mode: one that has to go does not wait for its client's end
     disconnect_action client_disconnect_action = disconnect_action::cancel;
     error_codes error_sqlstate = error_codes::standard;
     protocol_version server_protocol = protocol_version::v3_2;
@@ -257,6 +282,8 @@ struct pool_settings {
 
     /// True when servers opened under `other` may go on serving under this one: same place, same login, same start.
     bool same_connection(const pool_settings &other) const;
+    /// With the reserve. Of a pool_size that is a limit.
+    std::int64_t most_servers() const { return std::int64_t{pool_size} + reserve_pool_size; }
 };
 
 /// What holds for one client, after it has said who it is. Zero = off.

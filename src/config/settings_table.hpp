@@ -1,6 +1,5 @@
-// Every setting of [pgbouncer] that this version acts on, one row each; and the names of those that PgBouncer knows and
-// this version does not. Parsing, checks, error texts, SHOW CONFIG, etc/pgsluice.ini and docs/configuration.md all come
-// from these rows. Source: PgBouncer's config documentation (1.25.2).
+// Every setting of [pgbouncer], one row each. Parsing, checks, error texts, SHOW CONFIG, etc/pgsluice.ini and
+// docs/configuration.md all come from these rows. Source: PgBouncer's config documentation (1.25.2).
 #pragma once
 
 #include <cstdint>
@@ -42,7 +41,7 @@ struct setting {
     std::string_view name;
     setting_member member;
     std::string_view default_text;  ///< reads as the default that global_settings has
-    std::int64_t min = 0, max = 0;  ///< of bool, int and uint32; times are 0 to int_max seconds
+    std::int64_t min = 0, max = 0;  ///< of int and uint32; times are 0 to int_max seconds
     bool reloadable = true;         ///< false: a change needs a restart
     std::string_view unit;          ///< "" where the type says it all
     std::string_view meaning;       ///< one line; says what 0 or empty means
@@ -56,8 +55,11 @@ const setting *find_setting(std::string_view name);
 
 /// Reads `text` into its member. Answers what is wrong ("must be ..."), and then changes nothing.
 std::optional<std::string> assign(const setting &, std::string_view text, global_settings &);
-/// The value as SHOW CONFIG prints it: without a password.
+/// What the value means, always in the same words; without a password.
 std::string value_text(const setting &, const global_settings &);
+/// As SHOW CONFIG prints it. As PgBouncer: lists as they were written, switches as the number that was, all others by
+/// what they mean.
+std::string shown_text(const setting &, const settings &);
 /// "text", "0 or 1", "1 to 65535", ...: what the reference prints as the type.
 std::string type_text(const setting &);
 bool same_value(const setting &, const global_settings &, const global_settings &);
@@ -65,30 +67,12 @@ void copy_value(const setting &, const global_settings &from, global_settings &t
 
 /// Names that changed from `running` to `fresh` and that only a restart can put to work.
 std::vector<std::string> restart_needed(const settings &running, const settings &fresh);
-/// What is different, a line each: settings with their old and new values, and databases and users that came, went or
-/// changed. No secrets.
+/// What is different, a line each: settings with their old and new values, databases and users that came, went or
+/// changed, with the options that did, and how many secrets of auth_file. No secrets.
 std::vector<std::string> changes(const settings &before, const settings &now);
 /// `fresh`, with the running values of all settings that need a restart.
 settings keep_unchangeable(const settings &running, settings fresh);
-
-/// What a setting is to this version that PgBouncer knows and this version lacks.
-enum class known_class : std::uint8_t {
-    harmless,  ///< accepted with a warning: nothing gets weaker without it
-    security,  ///< refused unless it asks for nothing
-};
-
-/// The end of the line that refuses one of class security.
-inline constexpr const char *not_in_this_version =
-    ": not in this version; refused, since starting without it would be weaker than asked";
-
-struct known_setting {
-    std::string_view name;
-    known_class kind;
-    /// security: a comma list of the values that ask for nothing; the empty value always does.
-    std::string_view nothing;
-};
-
-std::span<const known_setting> known_settings();
-const known_setting *find_known_setting(std::string_view name);
+/// `fresh`, with the TLS of `running`, of both legs.
+settings keep_tls(const settings &running, settings fresh);
 
 }  // namespace pgsluice::config

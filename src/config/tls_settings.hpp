@@ -29,13 +29,19 @@ struct tls_protocols {
 /// "secure", "all", or the versions.
 std::string to_string(tls_protocols);
 
+/// What OpenSSL is told for *_tls_ciphers: PgBouncer's shortcuts in its words, else the text itself. "" = OpenSSL's
+/// own.
+std::string openssl_ciphers(const std::string &written);
+/// A shortcut for more than OpenSSL would take by itself.
+bool asks_for_weak_ciphers(const std::string &written);
+
 /// One leg. Two that are equal make the same connections, as long as the files do not change.
 struct tls_settings {
     sslmode mode = sslmode::disable;
     tls_negotiation negotiation = tls_negotiation::postgres;  ///< servers only
     std::string key_file, cert_file, ca_file;                 ///< "" = none
     tls_protocols protocols;
-    std::string ciphers = "default";  ///< up to TLS 1.2, as OpenSSL spells them; default, secure, normal, fast: its own
+    std::string ciphers = "default";  ///< up to TLS 1.2; see openssl_ciphers()
     std::string tls13_ciphers;        ///< "" = OpenSSL's own
     std::string ecdhcurve = "auto";   ///< auto, none or OpenSSL's names
     std::string dheparams = "auto";   ///< auto, none or legacy

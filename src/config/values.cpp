@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include "config/text.hpp"
 
@@ -123,7 +123,39 @@ constexpr std::array tls_names{
     named_protocols{"default", tls_protocols::secure},
 };
 
+struct named_ciphers {
+    std::string_view name, ciphers;
+};
+// What PgBouncer 1.18 offers for each, as seen on the wire; for the first four it has lists of its own making, and
+// since 1.21 what OpenSSL does by itself.
+constexpr std::array cipher_names{
+    named_ciphers{"default", ""},
+    named_ciphers{"secure", ""},
+    named_ciphers{"normal", ""},
+    named_ciphers{"fast", ""},
+    named_ciphers{"compat", "HIGH:!aNULL"},
+    named_ciphers{"legacy", "HIGH:!aNULL"},
+    named_ciphers{"insecure", "ALL:!aNULL:!eNULL"},
+    named_ciphers{"all", "ALL:!aNULL:!eNULL"},
+};
+const named_ciphers *find_ciphers(const std::string &written) {
+    const auto lower = to_lower(written);
+    const auto *const found = std::find_if(cipher_names.begin(), cipher_names.end(),
+                                           [&](const named_ciphers &it) { return it.name == lower; });
+    return found == cipher_names.end() ? nullptr : found;
+}
+
 }  // namespace
+
+std::string openssl_ciphers(const std::string &written) {
+    const auto *const found = find_ciphers(written);
+    return found != nullptr ? std::string(found->ciphers) : written;
+}
+
+bool asks_for_weak_ciphers(const std::string &written) {
+    const auto *const found = find_ciphers(written);
+    return found != nullptr && !found->ciphers.empty();
+}
 
 std::string to_string(tls_protocols protocols) {
     if (protocols.set == tls_protocols::secure) return "secure";
@@ -150,21 +182,68 @@ parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std:
     return value;
 }
 
-parsed<bool> parse_boolean(std::string_view text, std::int64_t max) {
-    const auto value = parse_integer(text, 0, max);
-    if (value.has_error() && max == 1) return std::string("must be 0 or 1");
-    if (value.has_error()) return value.error();
+parsed<bool> parse_boolean(std::string_view text) {
+    const auto value = parse_integer(text, 0, int_max);
+    if (value.has_error()) return std::string("must be 0 or 1");
     return *value != 0;
 }
 
+namespace {
+
+struct unit {
+    std::string_view name;
+    std::int64_t factor;
+};
+// As PostgreSQL spells them, upper and lower case included; in microseconds and in bytes.
+constexpr std::array units_of_time{unit{"us", 1},           unit{"ms", 1'000},        unit{"s", 1'000'000},
+                                   unit{"min", 60'000'000}, unit{"h", 3'600'000'000}, unit{"d", 86'400'000'000}};
+constexpr std::array units_of_size{unit{"B", 1}, unit{"kB", 1 << 10}, unit{"MB", 1 << 20}, unit{"GB", 1 << 30}};
+
+template <std::size_t n>
+std::optional<std::int64_t> factor_of(const std::array<unit, n> &units, std::string_view name) {
+    const auto found = std::find_if(units.begin(), units.end(), [&](const unit &it) { return it.name == name; });
+    return found == units.end() ? std::nullopt : std::optional(found->factor);
+}
+
+}  // namespace
+
 parsed<base::duration> parse_seconds(std::string_view text) {
-    double value = 0;
-    const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (fault == std::errc::invalid_argument || end != text.data() + text.size() || std::isnan(value))
-        return std::string("must be a number of seconds, without a unit");
-    if (fault == std::errc::result_out_of_range || value < 0 || value > static_cast<double>(int_max))
+    // As PgBouncer, by strtod: a + before it and hexadecimal digits are taken. Not the space that it would skip.
+    const std::string number(text);
+    char *end = nullptr;
+    const double value = std::strtod(number.c_str(), &end);
+    const auto taken = static_cast<std::size_t>(end - number.c_str());
+    const auto name = text.substr(taken);
+    const auto factor = name.empty() ? 1'000'000 : factor_of(units_of_time, name);
+    if (taken == 0 || is_space(text.front()) || !factor || std::isnan(value))
+        return std::string("must be a number of seconds, or a number with us, ms, s, min, h or d behind it");
+    const double micros = value * static_cast<double>(*factor);
+    if (micros < 0 || micros > static_cast<double>(int_max) * 1e6)
         return "must be from 0 to " + std::to_string(int_max) + " seconds";
-    return base::duration(std::llround(value * 1e6));
+    return base::duration(std::llround(micros));
+}
+
+parsed<std::int64_t> parse_quantity(std::string_view text, std::string_view unit_of_value, std::int64_t min,
+                                    std::int64_t max) {
+    const auto begin = text.find_last_of("0123456789") + 1;  // of what stands behind the number
+    const auto name = text.substr(std::min(begin, text.size()));
+    const bool size = unit_of_value == "bytes";
+    const std::int64_t own = size ? 1 : unit_of_value == "milliseconds" ? 1'000 : 1'000'000;
+    if (name.empty() || text.find_first_of("xX") != std::string_view::npos ||
+        (!size && unit_of_value != "seconds" && unit_of_value != "milliseconds"))
+        return parse_integer(text, min, max);
+    const auto factor = size ? factor_of(units_of_size, name) : factor_of(units_of_time, name);
+    const auto number = parse_integer(text.substr(0, begin), 0, int_max);
+    if (!factor || number.has_error()) {
+        return std::string("must be a whole number, or one with ") + (size ? "B, kB, MB or GB" : "ms, s, min, h or d") +
+               " behind it";
+    }
+    std::int64_t value = 0;
+    const bool fits = !__builtin_mul_overflow(*number, *factor, &value);
+    if (fits && value % own != 0) return "must be a whole number of " + std::string(unit_of_value);
+    if (!fits || value / own < min || value / own > max)
+        return "must be from " + std::to_string(min) + " to " + std::to_string(max) + " " + std::string(unit_of_value);
+    return value / own;
 }
 
 parsed<pool_mode> parse_pool_mode(std::string_view text) {

@@ -21,10 +21,13 @@ using parsed = boost::system::result<T, std::string>;
 inline constexpr std::int64_t int_max = std::numeric_limits<int>::max();
 
 parsed<std::int64_t> parse_integer(std::string_view text, std::int64_t min, std::int64_t max);
-/// 0 is false, 1 is true; with `max` above 1 every larger number up to it is true as well.
-parsed<bool> parse_boolean(std::string_view text, std::int64_t max = 1);
-/// Seconds, fractions allowed; 0 to int_max.
+/// 0 is false, 1 is true, and so is every larger number, as in PgBouncer.
+parsed<bool> parse_boolean(std::string_view text);
+/// Seconds, fractions allowed, or a number with PostgreSQL's us, ms, s, min, h or d; 0 to int_max seconds.
 parsed<base::duration> parse_seconds(std::string_view text);
+/// A whole number of `unit` (bytes, seconds or milliseconds; else as parse_integer()), or one with a unit of its own:
+/// 64kB, 2min.
+parsed<std::int64_t> parse_quantity(std::string_view text, std::string_view unit, std::int64_t min, std::int64_t max);
 parsed<pool_mode> parse_pool_mode(std::string_view text);
 parsed<auth_type> parse_auth_type(std::string_view text);
 parsed<disconnect_action> parse_disconnect_action(std::string_view text);

@@ -1,6 +1,8 @@
-// The conversation: Parse, Bind, Describe, Execute, Sync in one piece; then at most one row of two columns.
+// The conversation: the search path, then Parse, Bind, Describe, Execute, Sync, all in one piece; then at most one row
+// of two columns.
 #include "core/auth_query.hpp"
 
+#include "core/console_command.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frame.hpp"
@@ -12,8 +14,18 @@ namespace pgsluice::core {
 namespace backend = wire::backend;
 namespace frontend = wire::frontend;
 
-std::optional<secret_question> question_for(const config::settings &all, const std::string &database,
-                                            const std::string &user) {
+namespace {
+
+/// The query runs with auth_user's rights, where others may create objects and (the owner of a database, by ALTER
+/// DATABASE) say what is found first. So nothing stands before the system's own names; the functions that users of
+/// PgBouncer have in public are still found; and pg_temp, which is first where it is not named, is last. It holds for
+/// this transaction: whatever lies between (a pooler of its own, connect_query) can neither refuse it nor keep it.
+constexpr std::string_view fix_search_path =
+    "select pg_catalog.set_config('search_path', 'pg_catalog, public, pg_temp', true)";
+
+/// Without a look at whether it can be asked. Nothing where auth_query is not used.
+std::optional<secret_question> question_of(const config::settings &all, const std::string &database,
+                                           const std::string &user) {
     static const config::database none;
     const auto *const found = all.find_database(database);
     const auto &entry = found != nullptr ? *found : none;
@@ -21,17 +33,41 @@ std::optional<secret_question> question_for(const config::settings &all, const s
     it.auth_user = entry.auth_user.value_or(all.global.auth_user);
     it.query = entry.auth_query.value_or(all.global.auth_query);
     it.database = entry.auth_dbname.value_or(all.global.auth_dbname);
+    it.guessed = it.database.empty() && !all.databases.contains(database);
     if (it.database.empty()) it.database = database;
     it.user = user;
     it.scram_iterations = all.global.scram_iterations;
-    // PostgreSQL knows no such name, and one that is not text would be an error of the query's.
-    const bool possible = user.size() <= 63 && all.find_database(it.database) != nullptr;
-    if (it.auth_user.empty() || it.query.empty() || !possible) return std::nullopt;
+    if (it.auth_user.empty() || it.query.empty()) return std::nullopt;
     return it;
+}
+
+/// Whether there is a server to ask. The console is none, also where `*` would take its name for a database's.
+bool can_be_asked(const config::settings &all, const secret_question &it) {
+    return !is_console(it.database) && all.find_database(it.database) != nullptr;
+}
+
+}  // namespace
+
+std::optional<secret_question> question_for(const config::settings &all, const std::string &database,
+                                            const std::string &user) {
+    auto it = question_of(all, database, user);
+    // PostgreSQL knows no such name, and one that is not text would be an error of the query's.
+    const bool possible = it && user.size() <= 63 && can_be_asked(all, *it);
+    return possible ? std::move(it) : std::nullopt;
+}
+
+std::string why_not_asked(const config::settings &all, const std::string &database, const std::string &user) {
+    const auto it = question_of(all, database, user);
+    if (!it || can_be_asked(all, *it)) return {};
+    if (is_console(it->database)) return "auth_query could not be asked: the console needs auth_dbname";
+    return "auth_query could not be asked: [databases] has no \"" + it->database + "\"";
 }
 
 void auth_query::ask(std::string &out) const {
     using namespace std::string_view_literals;
+    frontend::append_parse(out, "", std::string(fix_search_path) + std::string(3, '\0'));
+    wire::writer(out, frontend::bind).bytes("\0\0\0\0\0\0\0\0"sv).finish();
+    wire::writer(out, frontend::execute).cstring("").u32(0).finish();
     frontend::append_parse(out, "", what_.query + std::string(3, '\0'));
     // Portal, statement; no formats; one parameter; results as text.
     wire::writer(out, frontend::bind)
@@ -60,13 +96,12 @@ std::size_t auth_query::on_bytes(std::string_view bytes, std::string &out) {
         switch (message.type) {
             case backend::error_response: {
                 const auto fields = wire::parse_error_fields(message.body);
-                // A name that is no text in the server's encoding is nobody's there (class 22, data exception).
-                if (asked_ && fields && fields->sqlstate == "22021") {
-                    answer_ = secret_answer{secret_answer::kind::unknown};
-                    break;
-                }
-                fail((asked_ ? "error response from auth_query: " : "auth_query could not be asked: ") +
-                     std::string(fields ? fields->message : "?"));
+                const auto why = (asked_ ? "error response from auth_query: " : "auth_query could not be asked: ") +
+                                 std::string(fields ? fields->message : "?");
+                // A name that is no text in the server's encoding is nobody's there (class 22, data exception). In a
+                // database that is not there nobody is.
+                const bool nobody = fields && fields->sqlstate == (asked_ ? "22021" : "3D000");
+                nobody && (asked_ || what_.guessed) ? tell_unknown(why) : fail(why);
                 break;
             }
             case backend::row_description:
@@ -76,7 +111,7 @@ std::size_t auth_query::on_bytes(std::string_view bytes, std::string &out) {
                 fail("expected 2 columns from auth_query, not 0");
                 break;
             case backend::data_row:
-                on_row(message.body);
+                if (described_) on_row(message.body);  // the one before that is the search path
                 break;
             case backend::portal_suspended:
                 fail("auth_query gave more than one row");
@@ -97,6 +132,7 @@ std::size_t auth_query::on_bytes(std::string_view bytes, std::string &out) {
 }
 
 void auth_query::on_row_description(std::string_view body) {
+    described_ = true;
     const auto columns = wire::reader(body).u16();
     if (columns != 2) fail("expected 2 columns from auth_query, not " + std::to_string(columns));
 }
@@ -112,9 +148,14 @@ void auth_query::on_row(std::string_view body) {
     const auto name = field(), secret = field();
     if (columns != 2 || !in.done()) return fail("unexpected response from auth_query");
     if (found_) return fail("auth_query gave more than one row");
-    if (!name) return fail("auth_query response contained null user name");
+    // What a function with OUT parameters gives that has found nobody, as in PgBouncer's documentation.
+    if (!name) return tell_unknown("auth_query response contained null user name");
     if (*name != what_.user) return fail("auth_query gave another user than the one asked for");
     found_ = std::make_shared<auth::credential>(auth::parse_secret(secret.value_or("")));
+}
+
+void auth_query::tell_unknown(std::string_view oddity) {
+    if (!done()) answer_ = secret_answer{secret_answer::kind::unknown, nullptr, std::string(oddity)};
 }
 
 void auth_query::fail(std::string_view why) {

@@ -1,8 +1,8 @@
 // The start of a batch, kept so that it can be sent once more: PostgreSQL refuses a Bind or Describe of a prepared
 // statement whose table has changed, or which it no longer has, before anything of the batch has run. Only a batch that
-// begins outside a transaction with such a message, and consists of messages that leave no trace by themselves, is
-// kept. It does not decide when to send again: server_session does. Source: PostgreSQL manual, "Extended Query", and
-// the server's error "cached plan must not change result type" (0A000).
+// begins outside a transaction with such a message, and consists of messages that leave no trace by themselves and deal
+// in that one statement, is kept. It does not decide when to send again: server_session does. Source: PostgreSQL
+// manual, "Extended Query", and the server's error "cached plan must not change result type" (0A000).
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/memory.hpp"
 #include "core/protocol_table.hpp"
 
 namespace pgsluice::core {
@@ -38,7 +39,10 @@ public:
     }
     /// `name`: of the statement whose rows the client learns by this request, a Describe.
     void add(request what, std::string_view name = {}) {
-        if (state_ == state::keeping) keep(what, name);
+        if (state_ != state::keeping) return;
+        // Behind its Sync the next batch begins: with that at the server the order could not be kept any more.
+        if (is_whole()) return drop();
+        keep(what, name);
     }
     void add(std::string_view bytes) {
         if (state_ == state::keeping) keep(bytes);
@@ -71,6 +75,7 @@ public:
     bool relies_on_description() const { return told_ || binds_as_told_; }
 
 private:
+    bool is_whole() const { return !requests_.empty() && request_of(requests_.back()) == request::sync; }
     void keep(request what, std::string_view name) {
         requests_.push_back(static_cast<char>(static_cast<int>(what) | (name.empty() ? 0 : told_bit)));
         if (!name.empty()) names_.emplace_back(name);
@@ -85,7 +90,7 @@ private:
         requests_.clear();
         names_.clear();
         bytes_.clear();
-        if (bytes_.capacity() > 4096) bytes_ = std::string();
+        if (bytes_.capacity() > 4096) base::give_back(bytes_);
     }
 
     static constexpr char told_bit = 0x40;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 namespace pgsluice::core {
 
@@ -14,11 +13,9 @@ struct channel {
     /// The data of tls-server-end-point (RFC 5929): a hash of the server's certificate, ours towards clients.
     /// Empty: the certificate's signature names no hash, so there is no channel binding.
     std::string end_point{};
-    /// Of the peer's certificate, where one was asked for and verified: the subject's CN (without a NUL in it), and the
-    /// DNS names and mail addresses of subjectAltName. Empty otherwise.
-    std::string peer_name{};
+    bool peer_verified = false;  ///< it was asked for a certificate, and that is good, whatever names are in it
+    std::string peer_name{};     ///< of a verified certificate: the subject's CN; "" when there is none, or a NUL in it
     std::string peer_subject{};  ///< the same certificate's whole subject as RFC 2253 writes it: CN=app,O=Shop
-    std::vector<std::string> peer_alternative_names{};
 };
 
 }  // namespace pgsluice::core

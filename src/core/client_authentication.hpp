@@ -20,7 +20,7 @@ namespace pgsluice::core {
 /// What is known of a client's connection, whatever it says. From the driver.
 struct client_facts {
     bool tcp = false;
-    std::string place;                      ///< for people: 192.0.2.1:5555, [::1]:5555, unix(pid)
+    std::string place;                      ///< for people: 192.0.2.1:5555, [::1]:5555, unix(pid):port
     auth::ip_address address;               ///< tcp
     std::optional<std::uint32_t> peer_uid;  ///< Unix socket: the user that the other end ran as when it connected
     bool own_user = false;                  ///< and that is the one that we run as

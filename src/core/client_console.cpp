@@ -17,10 +17,10 @@ void client_session::on_console(const cancel_key &key, time_point now, effects &
         if (name == "application_name") asked->put({.name = name, .value = value});
     parameters_ = std::move(asked);
     route_ = std::move(own);
-    if (env_.traffic != nullptr) traffic_ = &env_.traffic->console();
+    if (env_->traffic != nullptr) traffic_ = &env_->traffic->console();
     count(figure::logins, 1);
     console_ = std::make_unique<console_session>(*rights, traffic_);
-    console_session::welcome(key.pid, key.text(), fx);
+    console_session::welcome(key.pid, key.text(), login_->parameters(), fx);
     login_.reset();
     enter(client_state::console, now);
     fx.client = client_next::resume;

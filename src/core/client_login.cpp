@@ -6,6 +6,8 @@
 #include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
 #include "base/text.hpp"
+#include "core/parameters.hpp"
+#include "core/startup_values.hpp"
 #include "wire/backend.hpp"
 #include "wire/frontend.hpp"
 #include "wire/reader.hpp"
@@ -22,110 +24,70 @@ constexpr std::size_t database_max_bytes = 63;
 constexpr std::uint32_t password_max_bytes = 65536;
 constexpr std::uint32_t sasl_message_max_bytes = auth::scram_message_max_bytes + 64;
 
-std::string hex(std::string_view bytes) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    std::string text;
-    for (const char c : bytes) {
-        const auto value = static_cast<unsigned char>(c);
-        text += digits[value >> 4];
-        text += digits[value & 15];
-    }
-    return text;
-}
-
-bool is_among(const std::vector<std::string> &names, std::string_view name) {
-    return std::any_of(names.begin(), names.end(),
-                       [&](const std::string &own) { return base::equal_nocase(own, name); });
-}
-
-/// What PgBouncer keeps for each client whatever ignore_startup_parameters says.
-bool is_always_kept(std::string_view name) {
-    static const std::vector<std::string> names{"client_encoding", "DateStyle", "TimeZone",
-                                                "standard_conforming_strings", "application_name"};
-    return is_among(names, name);
-}
-
-/// As PostgreSQL reads a boolean: any beginning of a word that no other word has.
-std::optional<bool> parse_boolean(std::string_view text) {
-    const auto begins = [&](std::string_view word, std::size_t least) {
-        return text.size() >= least && text.size() <= word.size() &&
-               base::equal_nocase(text, word.substr(0, text.size()));
-    };
-    if (begins("true", 1) || begins("yes", 1) || begins("on", 2) || text == "1") return true;
-    if (begins("false", 1) || begins("no", 1) || begins("off", 2) || text == "0") return false;
-    return std::nullopt;
-}
-
 }  // namespace
 
-std::optional<replication> parse_replication(std::string_view value) {
-    if (value == "database") return replication::logical;
-    const auto on = parse_boolean(value);
-    if (!on) return std::nullopt;
-    return *on ? replication::physical : replication::none;
-}
-
-std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(std::string_view text) {
-    std::vector<std::string> words;
-    bool in_word = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool space = text[i] == ' ' || text[i] == '\t' || text[i] == '\n' || text[i] == '\r';
-        if (space) {
-            in_word = false;
-            continue;
-        }
-        if (!in_word) words.emplace_back();
-        in_word = true;
-        if (text[i] == '\\' && i + 1 < text.size()) ++i;
-        words.back() += text[i];
-    }
-    std::vector<std::pair<std::string, std::string>> found;
-    for (std::size_t i = 0; i < words.size(); ++i) {
-        std::string_view word = words[i];
-        if (word == "-c") {
-            if (++i == words.size()) return std::nullopt;
-            word = words[i];
-        } else if (word.starts_with("-c") || word.starts_with("--")) {
-            word.remove_prefix(2);
-        } else {
-            return std::nullopt;
-        }
-        const auto equals = word.find('=');
-        if (equals == std::string_view::npos || equals == 0) return std::nullopt;
-        std::string name(word.substr(0, equals));
-        std::replace(name.begin(), name.end(), '-', '_');  // as PostgreSQL reads --some-name
-        found.emplace_back(std::move(name), word.substr(equals + 1));
-    }
-    return found;
+void client_login::accept(effects &fx) {
+    if (no_such_database_) return refuse(refusal::no_such_database, fx, database_);
+    stage_ = stage::done;
+    fx.client = client_next::join;
 }
 
 void client_login::refuse(refusal why, effects &fx, std::string_view argument) {
     stage_ = stage::done;
-    guessed_ = why == refusal::password_failed || why == refusal::sasl_failed || why == refusal::pam_failed ||
-               why == refusal::ldap_failed;
+    judged_ = why == refusal::password_failed || why == refusal::sasl_failed || why == refusal::pam_failed ||
+              why == refusal::ldap_failed;
     fx.to_client.make(
-        [&](std::string &out) { append_refusal(out, why, argument, env_.settings->global.error_sqlstate); });
+        [&](std::string &out) { append_refusal(out, why, argument, env_->settings->global.error_sqlstate); });
     fx.why = words(why, argument).message;
-    if (!decided_.place.empty()) fx.why += " (" + decided_.place + ")";
+    for (const auto *const more : {&decided_.place, &note_})
+        if (!more->empty()) fx.why += " (" + *more + ")";
     fx.client = client_next::close;
 }
 
-base::duration client_login::keep_back(base::time_point now) const {
-    if (!guessed_ || env_.pace == nullptr) return base::duration::zero();
-    // Of IPv6 the network: whoever has one address has a whole /64 of them.
-    const auto &bytes = facts_.address.bytes;
-    const auto *const end = facts_.address.family == auth::ip_family::v6 && !facts_.address.is_mapped()
-                                ? bytes.data() + 8
-                                : bytes.data() + bytes.size();
-    std::string from(bytes.data(), end);
-    return env_.pace->failed(from + user_, settings_->global.login_failure_max_delay, now);
+/// PAM and LDAP may take one account's name in many spellings, and none of them must be a fresh start for who guesses.
+std::string client_login::paced_as() const {
+    std::string key = facts_.address.share();
+    if (!is_asked_outside()) return key + user_;
+    bool gap = false, begun = false;
+    for (const char c : user_) {
+        if (c == ' ') {
+            gap = begun;
+            continue;
+        }
+        if (std::exchange(gap, false)) key += ' ';
+        key += base::to_lower(c);
+        begun = true;
+    }
+    return key;
+}
+
+bool client_login::keeps_back(base::time_point now, effects &fx) {
+    if (!judged_ || env_->pace == nullptr) return false;
+    judged_ = false;
+    const bool right = fx.client != client_next::close;
+    auto until = env_->pace->judged(paced_as(), right, settings_->global.login_failure_max_delay, now);
+    if (!until) {
+        if (right) env_->pace->let_in(paced_as());
+        return false;
+    }
+    std::string words;
+    for (std::size_t i = 0; i < fx.to_client.pieces(); ++i) words += fx.to_client.piece(i);
+    kept_ = {std::move(words), std::move(fx.why), fx.client, std::move(until)};
+    fx.clear();
+    return true;
+}
+
+void client_login::tell_kept(effects &fx) {
+    fx.to_client.make([&](std::string &out) { out += kept_->words; });
+    fx.why = std::move(kept_->why);
+    fx.client = kept_->next;
+    if (fx.client != client_next::close) env_->pace->let_in(paced_as());
+    kept_.reset();
 }
 
 std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
     if (stage_ == stage::startup) return on_startup(bytes, fx);
-    const bool waits = stage_ == stage::admission || stage_ == stage::naming || stage_ == stage::lookup ||
-                       stage_ == stage::checking || stage_ == stage::deriving;
-    if (waits || stage_ == stage::done) return 0;
+    if (waits_elsewhere() || stage_ == stage::admission || stage_ == stage::done) return 0;
     wire::frame message;
     const auto read = wire::read_frame(bytes, message);
     if (read == wire::framing::need_header) return 0;
@@ -135,7 +97,11 @@ std::size_t client_login::on_bytes(std::string_view bytes, effects &fx) {
             fx.why = client_left;
             fx.client = client_next::close;
         } else {
-            refuse(refusal::bad_login_message, fx);
+            // A packet without a type begins with its length, and so with a zero.
+            const auto why = bytes.starts_with('\0')             ? refusal::startup_again
+                             : read == wire::framing::bad_length ? refusal::bad_packet_header
+                                                                 : refusal::bad_login_message;
+            refuse(why, fx, header_in_hex(bytes));
         }
         return bytes.size();
     }
@@ -195,15 +161,18 @@ std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
         case wire::startup_kind::gssenc_request:
             return answer_no_encryption(gssenc_seen_, refusal::data_after_gssenc_request);
         case wire::startup_kind::bad_length:
-            return no(refusal::bad_startup_length, hex(bytes.substr(0, 4)));
+            return bytes.size() < 8 ? 0 : no(refusal::bad_startup_length, header_in_hex(bytes));
         case wire::startup_kind::bad_protocol:
-            return no(refusal::bad_protocol, hex(bytes.substr(0, 8)));
+            return no(refusal::bad_protocol, header_in_hex(bytes));
         case wire::startup_kind::protocol_2:
             return no(refusal::protocol_2);
         case wire::startup_kind::bad_layout:
             return no(refusal::bad_startup_layout);
         case wire::startup_kind::bad_cancel:
-            return no(refusal::bad_cancel_request);
+            fx.client = client_next::close;  // a cancel request has no answer
+            fx.why = "bad cancel request";
+            fx.untold = true;
+            return bytes.size();
         case wire::startup_kind::cancel_request:
             cancel_ = {packet.cancel_pid, std::string(packet.cancel_secret)};
             stage_ = stage::done;
@@ -217,7 +186,7 @@ std::size_t client_login::on_startup(std::string_view bytes, effects &fx) {
 }
 
 void client_login::read_startup(const wire::startup_packet &packet, effects &fx) {
-    settings_ = env_.settings;
+    settings_ = env_->settings;
     protocol_ = packet.protocol;
     // As PgBouncer, only here: a cancel request may come in the clear, it holds nothing but its own key.
     if (channel_.may_encrypt && settings_->global.client_tls_sslmode >= config::sslmode::require) {
@@ -244,7 +213,7 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
         }
     }
     // As in PostgreSQL, what the packet names itself overrides the options, in whatever order they came.
-    const bool ignored = is_among(settings_->global.ignore_startup_parameters, "options");
+    const bool ignored = base::is_among(settings_->global.ignore_startup_parameters, "options");
     if (kind != replication::none) {
         // Its server is nobody else's: it may start with whatever PostgreSQL takes.
         if (!options.empty()) parameters_.emplace_back("options", options);
@@ -263,15 +232,20 @@ void client_login::read_startup(const wire::startup_packet &packet, effects &fx)
     if (user_.empty()) return refuse(refusal::no_user, fx);
     if (user_.size() > user_max_bytes) return refuse(refusal::user_too_long, fx);
     if (database_.empty()) database_ = user_;
-    if (database_.size() > database_max_bytes) return refuse(refusal::database_too_long, fx);
+    if (database_.size() > database_max_bytes) {
+        no_such_database_ = true;
+        auto end = database_max_bytes;
+        while (end > 0 && (static_cast<unsigned char>(database_[end]) & 0xc0) == 0x80) --end;  // no half character
+        database_.resize(end);
+    }
     stage_ = stage::admission;
     fx.client = client_next::admit;
 }
 
 void client_login::take_parameter(std::string_view name, std::string_view value, bool ignored) {
     const auto &global = settings_->global;
-    const bool kept = is_always_kept(name) || is_among(global.track_extra_parameters, name);
-    if (!kept && (ignored || is_among(global.ignore_startup_parameters, name))) return;
+    const bool kept = base::is_among(always_tracked, name) || base::is_among(global.track_extra_parameters, name);
+    if (!kept && (ignored || base::is_among(global.ignore_startup_parameters, name))) return;
     parameters_.emplace_back(name, value);
 }
 
@@ -323,13 +297,15 @@ void client_login::authenticate(const std::string *host_name, effects &fx) {
     facts_.tls = channel_.encrypted;
     facts_.certificate_name = channel_.peer_name;
     facts_.certificate_subject = channel_.peer_subject;
-    facts_.certificate_verified =
-        !channel_.peer_subject.empty() || !channel_.peer_name.empty() || !channel_.peer_alternative_names.empty();
-    decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_.host, host_name);
+    facts_.certificate_verified = channel_.peer_verified;
+    decided_ = authentication_for(*settings_, facts_, {database_, user_, kind}, env_->host, host_name);
     // Who is judged outside is known there.
     const bool needs_user = !is_asked_outside() && decided_.step != login_step::let_in_any &&
                             decided_.step != login_step::refuse && decided_.step != login_step::look_up_name;
-    if (needs_user && credential_ == nullptr) question_ = question_for(*settings_, database_, user_);
+    if (needs_user && credential_ == nullptr) {
+        question_ = question_for(*settings_, database_, user_);
+        if (!question_) note_ = why_not_asked(*settings_, database_, user_);
+    }
     if (!question_) return carry_out(fx);
     stage_ = stage::lookup;
     fx.client = client_next::find_secret;
@@ -338,7 +314,10 @@ void client_login::authenticate(const std::string *host_name, effects &fx) {
 void client_login::on_secret(const secret_answer &answer, effects &fx) {
     if (stage_ != stage::lookup) return;
     if (answer.what == secret_answer::kind::failed) return refuse(refusal::auth_query_failed, fx);
+    if (answer.what == secret_answer::kind::crowded_out) return refuse(refusal::too_many_lookups, fx);
     found_ = answer.credential;
+    seen_ = answer.seen;
+    note_ = answer.problem;
     credential_ = found_.get();
     if (credential_ == nullptr && base::seeded(base::bug::unknown_as_auth_user)) {
         user_ = question_->auth_user;
@@ -353,7 +332,8 @@ void client_login::carry_out(effects &fx) {
         case login_step::let_in_any:
             return accept(fx);
         case login_step::let_in:
-            return credential_ != nullptr ? accept(fx) : refuse(decided_.refused, fx);
+            return credential_ != nullptr || settings_->users.contains(user()) ? accept(fx)
+                                                                               : refuse(decided_.refused, fx);
         case login_step::refuse:
             return refuse(decided_.refused, fx);
         case login_step::look_up_name:
@@ -372,25 +352,53 @@ void client_login::carry_out(effects &fx) {
     }
 }
 
+/// What a user that is not there is taken for.
+auth::secret_look client_login::invent() const {
+    const auto &mix = seen_ ? *seen_ : settings_->mix;
+    const auth::secret_look otherwise{false, settings_->global.scram_iterations};
+    // For an HMAC less. Not where databases may differ in it, for then time would tell one from the other.
+    if (!settings_->asks_auth_query && mix.alike()) return mix.of_all(otherwise);
+    auto look = mix.shown_to(env_->mock_key, user_, otherwise);
+    // auth_query finds SCRAM secrets, as PostgreSQL's default has it, until it is seen to find others.
+    if (!seen_ && settings_->asks_auth_query) look.scram = true;
+    return look;
+}
+
 void client_login::begin_md5(effects &fx) {
-    // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what most are asked
-    // for: of those that auth_query finds, for SCRAM, as PostgreSQL's default has it.
+    // A user with a SCRAM secret is asked for SCRAM; an unknown one, or one without a secret, for what one of the
+    // others would be.
     const bool known = credential_ != nullptr && (found_ == nullptr || !credential_->text.empty());
-    const bool scram =
-        known ? credential_->form == auth::secret_form::scram : settings_->asks_auth_query || settings_->only_verifiers;
+    const auto invented = invent();
+    const bool scram = known ? credential_->form == auth::secret_form::scram : invented.scram;
     if (scram) return begin_sasl(fx);
-    salt_ = env_.random->bytes(4);
+    salt_ = env_->random->bytes(4);
     stage_ = stage::md5;
     fx.to_client.make(
         [&](std::string &out) { backend::append_authentication(out, backend::authentication_code::md5, salt_); });
 }
 
+/// auth_query has found its password as it is. Users of auth_file have their verifiers since it was read.
+bool client_login::has_keys_to_derive() const {
+    return question_ && found_ != nullptr && credential_ == found_.get() && found_->form == auth::secret_form::plain &&
+           !found_->text.empty();
+}
+
 void client_login::begin_sasl(effects &fx) {
     const bool real = credential_ != nullptr && credential_->verifier.has_value();
+    const bool derives = has_keys_to_derive();
     // Invented for those who need none too, so that it takes as long.
-    auto shown = auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations);
+    const auto look = invent();
+    auto shown =
+        auth::mock_scram_verifier(env_->mock_key, user_, derives ? question_->scram_iterations : look.iterations);
+    // Keys come last in SCRAM, so nothing is derived for those who do not go on to the end. The salt is that of an
+    // unknown user of this name: it stays the same. Who is taken for one with such a secret costs the same work.
+    if (derives || (question_ && !real && !look.scram)) {
+        auto &work = last_work_.emplace(auth::work_for(shown, derives ? found_->text.reveal() : env_->mock_key));
+        work.iterations = std::min(work.iterations, auth::scram_iterations_max);
+    }
     if (real) shown = *credential_->verifier;
-    scram_.emplace(std::move(shown), env_.random->bytes(auth::scram_nonce_bytes), !real, channel_.end_point);
+    scram_.emplace(std::move(shown), env_->random->bytes(auth::scram_nonce_bytes), !real && !derives,
+                   channel_.end_point);
     stage_ = stage::sasl_first;
     std::string mechanisms;
     if (!channel_.end_point.empty()) mechanisms.append(auth::scram_sha_256_plus).append(1, '\0');
@@ -403,7 +411,8 @@ void client_login::check_cleartext(std::string_view password, effects &fx) {
     const bool known = credential_ != nullptr && !credential_->text.empty();
     // Hashed and invented for those who need it not too, so that it takes as long.
     const auto hashed = auth::md5_secret(password, user_);
-    auto verifier = auth::mock_scram_verifier(env_.mock_key, user_, settings_->mock_iterations);
+    auto verifier =
+        auth::mock_scram_verifier(env_->mock_key, user_, std::min(invent().iterations, auth::scram_iterations_max));
     // Users set their own verifiers in PostgreSQL, with as many iterations as they like: those would cost all of us.
     const auto too_dear = [](const auth::scram_verifier &it) { return it.iterations > auth::scram_iterations_max; };
     const bool scram = known && credential_->form == auth::secret_form::scram;
@@ -411,9 +420,9 @@ void client_login::check_cleartext(std::string_view password, effects &fx) {
         verifier = *credential_->verifier;
     } else {
         const bool plain = known && credential_->form == auth::secret_form::plain;
-        if (known && !scram && credential_->text.equals(plain ? password : hashed)) return accept(fx);
+        if (known && !scram && credential_->text.equals(plain ? password : hashed)) return accept_password(fx);
         // Where the password of some user costs a derivation, that of an unknown one, or a wrong one, does too.
-        const bool some_cost = settings_->has_verifiers || settings_->asks_auth_query;
+        const bool some_cost = settings_->mix.has_verifiers() || settings_->asks_auth_query;
         if (!some_cost) return refuse(refusal::password_failed, fx);
     }
     work_ = auth::work_for(verifier, password);
@@ -423,10 +432,15 @@ void client_login::check_cleartext(std::string_view password, effects &fx) {
 
 void client_login::on_derived(const auth::scram_keys &keys, effects &fx) {
     if (stage_ != stage::deriving) return;
+    if (scram_) {
+        const auto answer = scram_->server_final(keys);
+        if (answer && env_->derived != nullptr) env_->derived->keep(*question_, found_->text, keys);
+        return end_sasl(answer, fx);
+    }
     const bool real = credential_ != nullptr && credential_->form == auth::secret_form::scram;
     if (!real || !auth::belongs_to(*credential_->verifier, keys)) return refuse(refusal::password_failed, fx);
     keys_ = keys;
-    accept(fx);
+    accept_password(fx);
 }
 
 void client_login::on_password(std::string_view body, effects &fx) {
@@ -449,7 +463,7 @@ void client_login::on_password(std::string_view body, effects &fx) {
     const std::string stored(known && !plain ? credential_->text.reveal() : made);
     const bool right = base::equal_constant_time(auth::md5_response(stored, salt_), answer);
     if (!right || !known) return refuse(refusal::password_failed, fx);
-    accept(fx);
+    accept_password(fx);
 }
 
 auth::password_check client_login::take_check() {
@@ -489,7 +503,7 @@ void client_login::on_checked(const auth::password_verdict &verdict, effects &fx
         auto found = std::make_shared<auth::credential>();
         found->text = std::move(given);
         found_ = std::move(found);
-        return accept(fx);
+        return accept_password(fx);
     }
     refuse(verdict.what == auth::password_verdict::kind::wrong ? decided_.refused : refusal::password_unchecked, fx);
     if (!verdict.why.empty()) fx.why += " (" + verdict.why + ")";
@@ -513,13 +527,25 @@ void client_login::on_sasl_first(std::string_view body, effects &fx) {
 }
 
 void client_login::on_sasl_final(std::string_view body, effects &fx) {
-    const auto answer = scram_->on_client_final(body);
+    if (!last_work_) return end_sasl(scram_->on_client_final(body), fx);
+    if (!scram_->take_client_final(body)) return refuse(refusal::sasl_failed, fx);
+    const bool may_be_known = has_keys_to_derive() && env_->derived != nullptr;
+    const auto *const known = may_be_known ? env_->derived->find(*question_, found_->text) : nullptr;
+    const auto keys = known != nullptr ? *known : auth::scram_keys();
+    if (scram_->is_proof_of(keys) && known != nullptr) return end_sasl(scram_->server_final(keys), fx);
+    // A wrong proof costs a derivation also where the keys are known, as it does where there is no such user.
+    work_ = *std::exchange(last_work_, std::nullopt);
+    stage_ = stage::deriving;
+    fx.client = client_next::derive;
+}
+
+void client_login::end_sasl(const std::optional<std::string> &answer, effects &fx) {
     if (!answer) return refuse(refusal::sasl_failed, fx);
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::sasl_final, *answer);
     });
     if (credential_ != nullptr && credential_->form == auth::secret_form::scram) keys_ = scram_->keys();
-    accept(fx);
+    accept_password(fx);
 }
 
 }  // namespace pgsluice::core

@@ -17,6 +17,7 @@
 #include "core/channel.hpp"
 #include "core/client_authentication.hpp"
 #include "core/console_command.hpp"
+#include "core/derived_keys.hpp"
 #include "core/effects.hpp"
 #include "core/errors.hpp"
 #include "core/known_starts.hpp"
@@ -43,9 +44,10 @@ struct environment {
     std::shared_ptr<const config::settings> settings;
     random_source *random = nullptr;
     statement_store *statements = nullptr;  ///< the worker's own
-    known_starts *starts = nullptr;         ///< the worker's own
+    known_starts *starts = nullptr;         ///< one for the process
     traffic_book *traffic = nullptr;        ///< the worker's own; null in tests that need none
     login_pace *pace = nullptr;             ///< the worker's own; null in tests that need none
+    derived_keys *derived = nullptr;        ///< the worker's own; null in tests that need none
     host_facts *host = nullptr;             ///< the worker's own; null in tests that need none
     std::string mock_key;                   ///< one for the process: makes what unknown users are shown stable
 };
@@ -58,13 +60,16 @@ struct shown_key {
 
 class client_login {
 public:
-    explicit client_login(const environment &env, client_facts facts = {}) : env_(env), facts_(std::move(facts)) {}
+    explicit client_login(const environment &env, client_facts facts = {}) : env_(&env), facts_(std::move(facts)) {}
+    /// Another worker's from here on.
+    void move_to(const environment &env) { env_ = &env; }
 
     /// Returns the bytes taken. Sets fx.client to admit, join, find_name, find_secret, derive, cancel or close when
     /// that point is reached.
     std::size_t on_bytes(std::string_view bytes, effects &);
     /// One of the pooler's own, which proves nothing: on_bytes() is not for it.
     void begin_as(std::string database, std::string user) {
+        settings_ = env_->settings;
         database_ = std::move(database);
         user_ = std::move(user);
         stage_ = stage::done;
@@ -81,7 +86,7 @@ public:
     /// After check_password: the question, which is then the caller's alone.
     auth::password_check take_check();
     void on_checked(const auth::password_verdict &, effects &);
-    /// After derive: to be done by another thread, for it takes long. Once.
+    /// After derive (a password's check, or the end of SCRAM): to be done by another thread, for it takes long. Once.
     auth::scram_work work() {
         auto it = *std::move(work_);
         work_.reset();
@@ -91,15 +96,18 @@ public:
     /// After find_name: the name that the client's address has and that has this address; "" when there is none.
     void on_named(const std::string &host_name, effects &);
 
-    /// The refusal that on_bytes() has just left in `fx` is of a wrong password: for so long it is to be kept back.
-    base::duration keep_back(base::time_point now) const;
-    /// What is kept back until a time; nothing else happens until then.
-    struct kept_refusal {
-        std::string words, why;
-        base::time_point until;
-    };
-    std::optional<kept_refusal> &kept() { return kept_; }
-    const std::optional<kept_refusal> &kept() const { return kept_; }
+    /// What the last call has left in `fx` tells whether a password is right, and is not to be told yet: it is taken
+    /// out of `fx`, and nothing else happens until kept_until().
+    bool keeps_back(base::time_point now, effects &fx);
+    bool keeping() const { return kept_.has_value(); }
+    base::time_point kept_until() const { return *kept_->until; }
+    /// Its time has come.
+    void tell_kept(effects &);
+    /// For what is found out elsewhere, or for the time of its verdict: until then it takes nothing.
+    bool waits_elsewhere() const {
+        return keeping() || stage_ == stage::naming || stage_ == stage::lookup || stage_ == stage::checking ||
+               stage_ == stage::deriving;
+    }
 
     const std::string &user() const { return user_; }
     const std::string &database() const { return database_; }
@@ -116,7 +124,6 @@ public:
     std::size_t cancel_key_bytes() const {
         return protocol_ >= wire::protocol_3_2 ? cancel_key::long_bytes : cancel_key::short_bytes;
     }
-    bool has_credential() const { return credential_ != nullptr; }
     /// What auth_query has found, or the password that PAM or LDAP has found right; null for users of auth_file.
     const std::shared_ptr<const auth::credential> &found() const { return found_; }
     /// After a login by password or SCRAM with a stored verifier: the keys for pass-through, and the verifier they
@@ -140,7 +147,7 @@ private:
 
     std::size_t on_startup(std::string_view bytes, effects &);
     bool offers_tls() const {
-        return channel_.may_encrypt && env_.settings->global.client_tls_sslmode != config::sslmode::disable;
+        return channel_.may_encrypt && env_->settings->global.client_tls_sslmode != config::sslmode::disable;
     }
     void read_startup(const wire::startup_packet &, effects &);
     void add_host_to_name();
@@ -153,23 +160,37 @@ private:
     void authenticate(const std::string *host_name, effects &);
     bool is_asked_outside() const { return decided_.step == login_step::ask_outside; }
     void carry_out(effects &);
+    auth::secret_look invent() const;
+    std::string paced_as() const;
     void begin_md5(effects &);
     void begin_sasl(effects &);
-    void accept(effects &fx) {
-        stage_ = stage::done;
-        fx.client = client_next::join;
+    bool has_keys_to_derive() const;
+    void end_sasl(const std::optional<std::string> &server_final, effects &);
+    void accept(effects &);
+    /// The password was right.
+    void accept_password(effects &fx) {
+        accept(fx);
+        judged_ = true;  // also where there is no such database: a right one waits like a wrong one
     }
     void refuse(refusal, effects &, std::string_view argument = {});
+    struct kept_verdict {
+        std::string words, why;
+        client_next next;
+        login_pace::turn until;
+    };
 
-    const environment &env_;
+    const environment *env_;
     client_facts facts_;
     authentication decided_;
     stage stage_ = stage::startup;
     channel channel_;
-    std::optional<kept_refusal> kept_;
-    bool guessed_ = false;  ///< the refusal is of a wrong password
+    std::optional<kept_verdict> kept_;
+    bool judged_ = false;  ///< a password was found right or wrong
     bool ssl_seen_ = false, gssenc_seen_ = false;
     std::string user_, database_;
+    /// Its name was longer than any can be, and database_ is the beginning of it: told only to those who prove who they
+    /// are.
+    bool no_such_database_ = false;
     std::vector<std::pair<std::string, std::string>> parameters_;
     std::shared_ptr<const replication_start> replicates_;
     std::vector<std::string> unknown_protocol_options_;
@@ -177,17 +198,16 @@ private:
     shown_key cancel_;
     std::shared_ptr<const config::settings> settings_;  ///< those under which this login began
     std::optional<secret_question> question_;
+    std::string note_;                              ///< for the log, where this login is refused; "" = nothing
+    std::shared_ptr<const auth::secret_mix> seen_;  ///< what auth_query finds there; null: nothing is known of it
     std::shared_ptr<const auth::credential> found_;
     const auth::credential *credential_ = nullptr;  ///< in settings_ or found_; null for an unknown user
     base::secret given_;                            ///< while checking: the client's password
     std::string salt_;
     std::optional<auth::scram_work> work_;
     std::optional<auth::scram_server> scram_;
+    std::optional<auth::scram_work> last_work_;  ///< of SCRAM, to be done when all of the client's messages are here
     std::optional<auth::scram_keys> keys_;
 };
-
-/// Reads libpq's "options": -c name=value, -cname=value, --name=value; a backslash takes the next byte as it is.
-/// Nothing when there is anything else in it. Source: PostgreSQL manual, "The PostgreSQL options parameter".
-std::optional<std::vector<std::pair<std::string, std::string>>> parse_options(std::string_view text);
 
 }  // namespace pgsluice::core

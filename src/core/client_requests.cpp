@@ -60,11 +60,11 @@ std::size_t client_session::relay(std::string_view bytes, time_point now, effect
         const auto read = wire::read_frame(rest, message);
         if (read == wire::framing::need_header) break;
         if (read == wire::framing::bad_length) {
-            close_with(refusal::protocol_violation, fx, "A message has an impossible length.");
+            close_with(refusal::bad_packet_header, fx, header_in_hex(rest));
             return bytes.size();
         }
         if (message.body_bytes > route_->max_packet_size) {
-            close_with(refusal::message_too_long, fx);
+            close_with(refusal::message_too_long, fx, header_in_hex(rest));
             return bytes.size();
         }
         head_taken_ = 0;
@@ -189,7 +189,7 @@ client_session::verdict client_session::instead(const wire::frame &message, std:
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,
                                                    effects &fx) {
-    if (what == request::query && env_.settings->global.disable_pqexec) {
+    if (what == request::query && env_->settings->global.disable_pqexec) {
         close_with(refusal::pqexec_disallowed, fx);
         return verdict::stop;
     }
@@ -239,9 +239,13 @@ client_session::verdict client_session::on_named(const wire::frame &message, req
     // PostgreSQL says what is wrong with it, and does nothing of it.
     if (!names.readable) return forwarded(what, now);
     if (names.of_statement) return on_statement(message, what, names, now, fx);
+    if (what == request::close && !deallocating_.empty()) {
+        const auto ended = deallocating_.find(names.name);
+        if (ended != deallocating_.end()) deallocating_.erase(ended);
+    }
     // A portal's rows are its statement's.
     if (what == request::describe && bound_.known && names.given == bound_.portal) {
-        return forwarded(what, now, learns_rows(bound_.name, bound_.what, bound_.number));
+        return forwarded(what, now, learns_rows(bound_.name, bound_.what, bound_.number, bound_.generation));
     }
     return forwarded(what, now);
 }
@@ -264,8 +268,12 @@ std::optional<client_session::verdict> client_session::read_head(const wire::fra
     }
     // What has more behind its names is PostgreSQL's to refuse.
     if ((what == request::close || what == request::describe) && message.whole()) out.readable = out.rest.empty();
-    if (what != request::parse)
-        return message.whole() || what == request::bind ? std::nullopt : std::optional(need(message));
+    if (what != request::parse) {
+        if (message.whole() || what == request::bind) return std::nullopt;
+        if (message.body_bytes <= names_max_bytes) return need(message);
+        close_with(refusal::head_too_long, fx);  // PostgreSQL refuses it too
+        return verdict::stop;
+    }
     const auto whole_to = out.name.empty() ? unnamed_statement_max_bytes : named_statement_max_bytes;
     if (!message.whole() && message.body_bytes <= whole_to) return need(message);
     return std::nullopt;

@@ -37,27 +37,16 @@ const char *to_string(client_state state) {
 }
 
 client_session::client_session(base::client_id id, const environment &env, time_point now, client_facts facts)
-    : env_(env), id_(id), login_(std::make_unique<client_login>(env, std::move(facts))), since_(now) {}
+    : env_(&env), id_(id), login_(std::make_unique<client_login>(env, std::move(facts))), since_(now) {}
 
 // ---- from the first byte to the welcome ----
-
-/// A refusal that is to wait is taken out of `fx`.
-bool client_session::keeps_back(time_point now, effects &fx) {
-    const auto time = login_->keep_back(now);
-    if (time <= base::duration::zero()) return false;
-    std::string words;
-    for (std::size_t i = 0; i < fx.to_client.pieces(); ++i) words += fx.to_client.piece(i);
-    login_->kept() = {std::move(words), std::move(fx.why), now + time};
-    fx.clear();
-    return true;
-}
 
 std::size_t client_session::on_bytes(std::string_view bytes, time_point now, effects &fx) {
     switch (state_) {
         case client_state::login: {
-            if (login_->kept()) return bytes.size();
+            if (login_->keeping()) return 0;
             const auto used = login_->on_bytes(bytes, fx);
-            if (fx.client == client_next::close && keeps_back(now, fx)) return bytes.size();
+            if (login_->keeps_back(now, fx)) return used;
             if (fx.client == client_next::close || fx.client == client_next::cancel) state_ = client_state::closing;
             return used;
         }
@@ -95,63 +84,99 @@ void client_session::on_secret(const secret_answer &answer, effects &fx) {
 void client_session::on_checked(const auth::password_verdict &answer, time_point now, effects &fx) {
     if (state_ != client_state::login) return;
     login_->on_checked(answer, fx);
-    if (fx.client == client_next::close && !keeps_back(now, fx)) state_ = client_state::closing;
+    if (!login_->keeps_back(now, fx) && fx.client == client_next::close) state_ = client_state::closing;
 }
 
 void client_session::on_derived(const auth::scram_keys &keys, time_point now, effects &fx) {
     if (state_ != client_state::login) return;
     login_->on_derived(keys, fx);
-    if (fx.client == client_next::close && !keeps_back(now, fx)) state_ = client_state::closing;
+    if (!login_->keeps_back(now, fx) && fx.client == client_next::close) state_ = client_state::closing;
 }
 
 void client_session::on_joined(shared_route route, time_point now) {
     route_ = std::move(route);
-    if (env_.traffic != nullptr) traffic_ = &env_.traffic->of(route_->pool);
+    if (env_->traffic != nullptr) traffic_ = &env_->traffic->of(route_->pool);
     state_ = client_state::joining;
     // Else since_ stays: client_login_timeout covers the wait for the pool's first server.
     if (replicates()) since_ = now;
+    asked_at_ = now;
+}
+
+namespace {
+
+/// In PgBouncer's order: what nobody can set as the server has it, then what is kept for each client.
+void append_parameters(std::string &out, const parameter_set &all, const std::vector<std::string> &extra) {
+    for (const auto it : all)
+        if (it.reported && !base::is_among(always_tracked, it.name) && !base::is_among(extra, it.name))
+            backend::append_parameter_status(out, it.name, it.value);
+    const auto append = [&](std::string_view name) {
+        if (const auto it = all.find(name); it && it->reported)
+            backend::append_parameter_status(out, it->name, it->value);
+    };
+    for (const auto &name : always_tracked) append(name);
+    for (const auto &name : extra)
+        if (!base::is_among(always_tracked, name)) append(name);
+}
+
+}  // namespace
+
+client_session::~client_session() {
+    const auto names = statements();
+    if (names == 0) return;
+    statements_.reset();
+    env_->statements->let_go(names);
+}
+
+void client_session::move_to(const environment &env) {
+    env_ = &env;
+    if (login_) login_->move_to(env);
+    if (traffic_ != nullptr) traffic_ = &env_->traffic->of(route_->pool);
 }
 
 void client_session::on_welcome(const welcome &greeting, const cancel_key &key, time_point now, effects &fx) {
     // A server that was opened for it alone has its parameters from the start.
     parameters_ = replicates() ? greeting.parameters
-                               : env_.starts->begin(route_->pool, greeting.parameters, login_->parameters());
+                               : env_->starts->begin(route_->pool, greeting.parameters, login_->parameters());
     at_startup_ = parameters_;
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
-        for (const auto it : *parameters_)
-            if (it.reported) backend::append_parameter_status(out, it.name, it.value);
+        append_parameters(out, *parameters_, env_->settings->global.track_extra_parameters);
         backend::append_backend_key_data(out, key.pid, key.text());
-        const auto &message = env_.settings->global.login_notify_message;
+        const auto &message = env_->settings->global.login_notify_message;
         if (!message.empty()) append_login_notice(out, message);
         backend::append_ready_for_query(out, backend::status_idle);
     });
     login_.reset();
     count(figure::logins, 1);
+    // For the pool's first server, or for one of its own.
+    if (traffic_ != nullptr)
+        traffic_->add(figure::wait_time, std::chrono::duration_cast<base::duration>(now - asked_at_));
     enter(client_state::idle, now);
     fx.client = client_next::resume;
 }
 
-void client_session::close_with(refusal why, effects &fx, std::string_view argument) {
+void client_session::close_with(refusal why, effects &fx, std::string_view argument, std::string_view detail) {
     // In the middle of a server's message a text of ours would be read as part of it; after its FATAL nobody reads on.
-    if (server_ == nullptr || !(server_->relaying_message() || server_->said_farewell())) {
-        fx.to_client.make(
-            [&](std::string &out) { append_refusal(out, why, argument, env_.settings->global.error_sqlstate); });
+    fx.untold = server_ != nullptr && (server_->relaying_message() || server_->said_farewell());
+    if (!fx.untold) {
+        fx.to_client.make([&](std::string &out) {
+            append_refusal(out, why, argument, env_->settings->global.error_sqlstate, detail);
+        });
     }
     if (fx.why.empty()) fx.why = words(why, argument).message;
     fx.client = client_next::close;
     state_ = client_state::closing;
 }
 
-void client_session::on_refused(refusal why, std::string_view argument, effects &fx) {
-    close_with(why, fx, argument);
+void client_session::on_refused(refusal why, std::string_view argument, effects &fx, std::string_view detail) {
+    close_with(why, fx, argument, detail);
 }
 
 void client_session::on_server_refused(const login_error &error, effects &fx) {
     fx.to_client.make([&](std::string &out) {
         wire::append_error_response(out, {"FATAL", error.sqlstate, error.message, error.detail, ""});
     });
-    fx.why = "server login failed";
+    fx.why = error.message;
     fx.client = client_next::close;
     state_ = client_state::closing;
 }
@@ -166,7 +191,6 @@ void client_session::on_granted(server_session &server, time_point now, effects 
     begin_count(now);
     transaction_since_ = now;
     bound_drop_ = false;
-    deallocating_.clear();
     bound_.known = uses_ = false;  // what they hold mostly is what comes next
     notified_ = false;
     enter(client_state::active, now);
@@ -190,7 +214,7 @@ void client_session::adopt(const shared_parameters &theirs, effects &fx) {
         if (it == nullptr || !it->reported || (told != nullptr && told->value == it->value)) return;
         fx.to_client.make([&](std::string &out) { backend::append_parameter_status(out, it->name, it->value); });
     });
-    env_.starts->accepted(parameters_, *theirs);
+    env_->starts->accepted(parameters_, *theirs);
     parameters_ = theirs;
 }
 
@@ -216,23 +240,24 @@ bool client_session::on_parameter_report(const shared_parameters &before, const 
         return false;
     }
     bool brought_back = false;
-    auto fresh = std::make_shared<parameter_set>(*parameters_);
+    std::vector<parameter> changes;
     match(*before, *now, [&](const parameter *old, const parameter *it) {
         if (it == nullptr || (old != nullptr && *old == *it)) return;
         const bool reset = reset_to != nullptr && !is_fixed(it->name) && it->value == reset_to->value(it->name);
         const auto asked = reset ? at_startup_->find(it->name) : std::nullopt;
         brought_back = asked && asked->value != it->value;
-        fresh->put(brought_back ? *asked : *it);
+        changes.push_back(brought_back ? *asked : *it);
         if (!brought_back) return;
         fx.to_client.make([&](std::string &out) { backend::append_parameter_status(out, asked->name, asked->value); });
     });
-    parameters_ = std::move(fresh);
+    parameters_ = std::make_shared<parameter_set>(parameters_->with(changes));
     return brought_back;
 }
 
 void client_session::on_released(time_point now) {
     if (server_ != nullptr) server_->has(parameters_);
     server_ = nullptr;
+    deallocating_.clear();
     phase_ = link_phase::quiet;
     transaction_since_ = base::never;
     stalled_ = false;
@@ -244,17 +269,22 @@ void client_session::on_statements_settled(std::string_view outcomes) {
 }
 
 void client_session::on_rows_changed() {
-    if (uses_ && used_->known) env_.statements->renew(used_);
+    if (uses_ && used_->known) env_->statements->renew(used_);
 }
 
 void client_session::on_all_deallocated() {
-    if (statements_) statements_->drop_all_named();
+    if (!statements_) return;
+    const auto names = statements_->count();
+    statements_->drop_all_named();
+    env_->statements->let_go(names);
 }
 
 void client_session::on_server_lost(bool mid_message, effects &fx) {
     server_ = nullptr;
     if (state_ == client_state::closing) return;
     if (mid_message) {
+        fx.why = words(refusal::server_gone).message;
+        fx.untold = true;
         fx.client = client_next::close;
         state_ = client_state::closing;
     } else {
@@ -276,7 +306,10 @@ void client_session::on_progress(time_point now, effects &fx) {
         since_ = now;
     }
     // In a pipeline one transaction follows the other without a pause.
-    if (answered && server_->status() == backend::status_idle) transaction_since_ = now;
+    if (answered && server_->status() == backend::status_idle) {
+        transaction_since_ = now;
+        if (!deallocating_.empty()) forget_ended_portals();
+    }
     if (next == link_phase::quiet) transaction_since_ = base::never;
     if (stalled_ && fx.client == client_next::none) {  // tries again; it stalls again when it must
         stalled_ = false;
@@ -319,7 +352,8 @@ void client_session::count_answers(time_point now) {
 bool client_session::on_cancel_unsent(std::string_view bytes, std::size_t &taken, time_point now, effects &fx) {
     wire::frame message;
     const bool unsent = state_ == client_state::waiting || state_ == client_state::preparing;
-    if (!unsent || wire::read_frame(bytes, message) != wire::framing::ok) return false;
+    // The rest of a message whose beginning has been answered so is no header.
+    if (!unsent || body_left_ > 0 || wire::read_frame(bytes, message) != wire::framing::ok) return false;
     fx.to_client.make([&](std::string &out) {
         append_refusal(out, refusal::canceled);
         if (message.type == frontend::query || message.type == frontend::function_call) {
@@ -343,9 +377,9 @@ time_point client_session::deadline() const {
     if (state_ == client_state::joining && replicates())
         return deadline_after(since_, route_->limits.query_wait_timeout);
     if (state_ == client_state::login || state_ == client_state::joining) {
-        const auto timeout = route_ ? route_->client_login_timeout : env_.settings->global.client_login_timeout;
+        const auto timeout = route_ ? route_->client_login_timeout : env_->settings->global.client_login_timeout;
         const auto due = deadline_after(since_, timeout);
-        return login_ && login_->kept() ? std::min(due, login_->kept()->until) : due;
+        return login_ && login_->keeping() ? std::min(due, login_->kept_until()) : due;
     }
     if (!route_) return base::never;
     const auto &limits = route_->limits;
@@ -379,19 +413,18 @@ time_point client_session::deadline() const {
     }
 }
 
-void client_session::on_deadline(time_point now, effects &fx) {
+void client_session::on_deadline(time_point now, effects &fx, std::string_view why_waiting) {
     if (now < deadline()) return;
     const auto passed = [&](time_point start, base::duration length) { return now >= deadline_after(start, length); };
     switch (state_) {
         case client_state::login:
-            if (!login_->kept()) return close_with(refusal::login_timeout, fx);
-            fx.to_client.make([&](std::string &out) { out += login_->kept()->words; });
-            fx.why = login_->kept()->why;
-            fx.client = client_next::close;
-            state_ = client_state::closing;
+            if (!login_->keeping() || now < login_->kept_until()) return close_with(refusal::login_timeout, fx);
+            login_->tell_kept(fx);
+            if (fx.client == client_next::close) state_ = client_state::closing;
             return;
         case client_state::joining:
-            return close_with(replicates() ? refusal::query_wait_timeout : refusal::login_timeout_server_down, fx);
+            return replicates() ? close_with(refusal::query_wait_timeout, fx, why_waiting)
+                                : close_with(refusal::login_timeout_server_down, fx, why_waiting);
         case client_state::idle:
             return close_with(refusal::client_idle_timeout, fx);
         case client_state::waiting:
@@ -401,7 +434,8 @@ void client_session::on_deadline(time_point now, effects &fx) {
                     wire::append_error_response(out, {"ERROR", "57014", "query_wait_timeout", "", ""});
                 });
             }
-            if (passed(since_, route_->limits.query_wait_timeout)) return close_with(refusal::query_wait_timeout, fx);
+            if (passed(since_, route_->limits.query_wait_timeout))
+                return close_with(refusal::query_wait_timeout, fx, why_waiting);
             if (passed(since_, route_->limits.query_timeout)) return close_with(refusal::query_timeout_waiting, fx);
             notified_ = true;
             return fx.to_client.make([](std::string &out) { append_queued_notice(out); });

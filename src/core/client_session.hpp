@@ -1,9 +1,10 @@
 // One client connection as a machine: login, welcome, then requests that are relayed to whatever server the pool
 // grants. Bytes and time in, effects out; no socket, no clock. It decides when a server is needed and what may be sent
-// to it; server_session decides when the server may go back. Belongs to the client's worker for life. Sources:
+// to it; server_session decides when the server may go back. Belongs to the client's worker. Sources:
 // PostgreSQL manual, "Message Flow"; PgBouncer documentation, timeouts.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -35,6 +36,9 @@ const char *to_string(client_state);
 class client_session {
 public:
     client_session(base::client_id id, const environment &env, base::time_point now, client_facts facts = {});
+    client_session(const client_session &) = delete;
+    client_session &operator=(const client_session &) = delete;
+    ~client_session();
 
     // ---- events; each fills `fx`, which the driver has cleared ----
 
@@ -60,7 +64,8 @@ public:
     void on_console(const cancel_key &, base::time_point now, effects &fx);
     void on_console_rows(const std::vector<console_row> &rows, effects &fx);
     void on_console_done(const console_outcome &, effects &fx);
-    void on_refused(refusal, std::string_view argument, effects &fx);
+    /// `detail`: in place of the table's, where there is one.
+    void on_refused(refusal, std::string_view argument, effects &fx, std::string_view detail = {});
     /// The server's own words, for a client that waits for its welcome.
     void on_server_refused(const login_error &, effects &fx);
     /// A server is ours. What was waiting is relayed by the next on_bytes().
@@ -71,11 +76,16 @@ public:
     void on_server_lost(bool mid_message, effects &fx);
     /// The linked server's answers were relayed; called once for each piece of them.
     void on_progress(base::time_point now, effects &fx);
-    void on_deadline(base::time_point now, effects &fx);
+    /// `why_waiting`: of one that waits(), what ledger::why_waiting() says.
+    void on_deadline(base::time_point now, effects &fx, std::string_view why_waiting = {});
+    bool waits() const { return state_ == client_state::waiting || state_ == client_state::joining; }
     /// A CancelRequest with this client's key while its request has not gone out: it waits for a server, or for the one
     /// that it has to be ready. Answered at once, nothing is sent. False when there is no such request.
     bool on_cancel_unsent(std::string_view bytes, std::size_t &taken, base::time_point now, effects &fx);
     void on_rerouted(shared_route route) { route_ = std::move(route); }
+
+    /// Another worker's from here on. Before the first request: nothing of the old one's is kept.
+    void move_to(const environment &);
 
     // ---- called by the linked server_session ----
 
@@ -111,10 +121,16 @@ public:
     const client_login *login() const { return login_.get(); }
     /// Null but for an admin's.
     const console_session *console() const { return console_.get(); }
+    std::vector<std::string> take_console_errors() { return console_->take_errors(); }
     base::time_point since() const { return since_; }
     /// Of a client with a server: what the two are at, in pg_stat_activity's words.
     const char *activity() const;
     base::time_point asked_at() const { return asked_at_; }
+    /// Since when what it asked for runs, or it waits; never: neither.
+    base::time_point busy_since() const {
+        const bool runs = state_ == client_state::active && phase_ == link_phase::running;
+        return runs || waits() ? since_ : base::never;
+    }
     void count(figure which, std::uint64_t more) {
         if (traffic_ != nullptr) (*traffic_)[which] += more;
     }
@@ -122,18 +138,22 @@ public:
     const std::string &database() const { return route_ ? route_->database : login_->database(); }
     /// True when the rest of a message is still to come from the client.
     bool mid_message() const { return body_left_ > 0; }
+    /// Bytes still to come of a message that streams.
+    std::size_t streams() const { return body_left_; }
     /// This many bytes must be here before on_bytes() can take any; 0: it takes what there is.
     std::size_t needed_bytes() const { return needed_bytes_; }
     /// Named prepared statements, by the client's own names.
     std::size_t statements() const { return statements_ ? statements_->count() : 0; }
 
 private:
-    /// What PostgreSQL looks at of a statement's name (NAMEDATALEN).
+    /// What PostgreSQL looks at of a statement's or portal's name (NAMEDATALEN).
     static constexpr std::size_t name_max_bytes = 63;
     /// Names at the head of Parse, Bind, Describe and Close; PostgreSQL cuts at 63 bytes what SQL can reach.
     static constexpr std::size_t names_max_bytes = 32 * 1024;
     /// A simple query that may be a DEALLOCATE of one name is not longer than this.
     static constexpr std::size_t deallocate_max_bytes = 1024;
+    /// Portals that one transaction may bind to a DEALLOCATE.
+    static constexpr std::size_t deallocating_max = 1000;
 
     enum class verdict : std::uint8_t { forward, drop, need_more, stop };
     enum class link_phase : std::uint8_t { quiet, running, in_transaction };
@@ -142,7 +162,6 @@ private:
         state_ = next;
         since_ = now;
     }
-    bool keeps_back(base::time_point now, effects &fx);
     std::size_t relay(std::string_view bytes, base::time_point now, effects &fx);
     // Inline are five that have one caller each, in client_requests.cpp: every message goes through most of them, and
     // each call cost 30 instructions.
@@ -175,7 +194,9 @@ private:
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
     verdict use(const wire::frame &, request, const head &, const client_statements::slot &, std::uint64_t number,
                 base::time_point now, effects &fx);
-    server_session::note learns_rows(std::string_view name, const shared_statement &, std::uint64_t number) const;
+    /// `generation`: of the unnamed statement, where that is meant.
+    static server_session::note learns_rows(std::string_view name, const shared_statement &, std::uint64_t number,
+                                            std::uint64_t generation);
     server_session::note fails(std::string_view sqlstate, refusal, std::string_view argument) const;
     verdict on_close(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_query(const wire::frame &, base::time_point now, effects &fx);
@@ -184,6 +205,7 @@ private:
     bool open_to_doubt(const client_statements::slot *) const;
     bool may_have_statements() const { return statements_ && statements_->may_have_named(); }
     verdict on_dropping_execute(const wire::frame &, base::time_point now, effects &fx);
+    void forget_ended_portals();
     static std::string as_known(std::string_view name);
     bool is_for_us(std::string_view name);
     void make_deallocatable(const std::string &name, server_session::note &about, effects &fx);
@@ -202,25 +224,25 @@ private:
     verdict forwarded(request, base::time_point now);
     verdict forwarded(request, base::time_point now, server_session::note &&about);
     verdict runs(request, base::time_point now);
-    void forward_named(const wire::frame &, const head &, std::string_view own_name, effects &fx);
+    void forward_named(const wire::frame &, const head &, std::string_view name_there, effects &fx);
     client_statements &book() {
         if (!statements_) statements_ = std::make_unique<client_statements>();
         return *statements_;
     }
     std::size_t statement_limit() const {
-        return static_cast<std::size_t>(env_.settings->global.max_prepared_statements);
+        return static_cast<std::size_t>(env_->settings->global.max_prepared_statements);
     }
     void begin_count(base::time_point now);
     void count_answers(base::time_point now);
     void adopt(const shared_parameters &, effects &fx);
-    void close_with(refusal, effects &fx, std::string_view argument = {});
+    void close_with(refusal, effects &fx, std::string_view argument = {}, std::string_view detail = {});
     /// Of the server that we have, else of those that we would get: after a reload they may differ.
     bool session_mode() const {
         const auto &settings = server_ != nullptr ? server_->settings() : *route_->settings;
         return settings.pool_mode == config::pool_mode::session;
     }
 
-    const environment &env_;
+    const environment *env_;
     base::client_id id_;
     std::unique_ptr<client_login> login_;  ///< until welcomed
     shared_route route_;
@@ -246,15 +268,20 @@ private:
     struct {
         std::string portal, name;
         shared_statement what{};
-        std::uint64_t number = 0;  ///< its name on the server; 0: unnamed
-        bool known = false;        ///< in this link, and of what
-    } bound_;                      ///< by the last Bind
-    shared_statement used_;        ///< bound or described last
-    bool uses_ = false;            ///< in this link
-    bool only_known_ = false;      ///< the batch is only Parses of what the server has, so far
-    bool bound_drop_ = false;      ///< in this link a DISCARD or DEALLOCATE was bound
-    /// Portals bound to a DEALLOCATE of one name in this link, and that name.
-    std::vector<std::pair<std::string, std::string>> deallocating_;
+        std::uint64_t number = 0;      ///< its name on the server; 0: unnamed
+        std::uint64_t generation = 0;  ///< of the unnamed one when it was bound
+        bool known = false;            ///< in this link, and of what
+    } bound_;                          ///< by the last Bind
+    shared_statement used_;            ///< bound or described last
+    bool uses_ = false;                ///< in this link
+    bool only_known_ = false;          ///< the batch is only Parses of what the server has, so far
+    bool bound_drop_ = false;          ///< in this link a DISCARD or DEALLOCATE was bound
+    struct deallocation {
+        std::string name;
+        std::uint64_t batch = 0;  ///< of its Bind
+    };
+    /// Portals bound to a DEALLOCATE of one name, and that name: until their transaction ends.
+    std::map<std::string, deallocation, std::less<>> deallocating_;
     bool stalled_ = false;  ///< waits until the server has answered more
 };
 

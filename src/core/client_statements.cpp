@@ -7,6 +7,7 @@
 #include "wire/backend.hpp"
 #include "wire/frontend.hpp"
 #include "wire/reader.hpp"
+#include "wire/writer.hpp"
 
 namespace pgsluice::core {
 
@@ -22,6 +23,8 @@ constexpr std::uint32_t body_max_bytes = 0x7fffffff - 64;
 /// A name that no statement has, but for a moment: see make_deallocatable().
 constexpr std::string_view nothing_name = "PGSLUICE_0";
 constexpr std::string_view deallocate_nothing = "DEALLOCATE \"PGSLUICE_0\"";
+/// What is kept of a name for an error's text: that many errors may be to come.
+constexpr std::size_t argument_max_bytes = 1024;
 /// What names of ours begin with: a client's SQL must not reach those of others by them.
 constexpr std::string_view our_names = nothing_name.substr(0, nothing_name.size() - 1);
 
@@ -37,7 +40,7 @@ bool client_session::open_to_doubt(const client_statements::slot *slot) const {
 shared_statement client_session::remember(std::string_view body) {
     const auto &last = book().find("")->now;
     if (last && last->known && last->body == body) return last;
-    return env_.statements->intern(body);
+    return env_->statements->intern(body);
 }
 
 client_session::verdict client_session::on_parse(const wire::frame &message, const head &names, time_point now,
@@ -49,7 +52,8 @@ client_session::verdict client_session::on_parse(const wire::frame &message, con
         return fail_here(message, refusal::statement_too_long, {}, now, fx);
     }
     if (slot != nullptr && slot->now) return on_duplicate(message, names, now, fx);
-    if (book().bytes() + names.rest.size() > client_statements_max_bytes) {
+    const auto more_bytes = client_statements::cost_bytes(names.name, names.rest.size());
+    if (book().bytes() + more_bytes > client_statements_max_bytes) {
         return fail_here(message, refusal::too_many_statements, {}, now, fx);
     }
     const auto what = remember(names.rest);
@@ -58,9 +62,9 @@ client_session::verdict client_session::on_parse(const wire::frame &message, con
     book().change(names.name, what, server_->owed().batch(), client_statements::on_failure::undo);
     if (there.number != 0) return on_known_parse(message, names, now, fx);
     const auto number = server_->make_room(what, parameters_, statement_limit(), fx);
-    auto &out = env_.statements->scratch();
+    auto &out = env_->statements->scratch();
     out.clear();
-    frontend::append_parse(out, server_statements::name_of(number), names.rest);
+    frontend::append_parse(out, own_name(number).text(), names.rest);
     instead(message, out, fx);
     return forwarded(request::parse, now, {.what = note::kind::named, .client_changes = 1, .number = number});
 }
@@ -72,7 +76,7 @@ client_session::verdict client_session::on_known_parse(const wire::frame &messag
                                                        effects &fx) {
     const bool aborted = server_->status() == backend::status_failed || server_->owed().end_owed();
     const bool first = begins_batch();
-    auto &out = env_.statements->scratch();
+    auto &out = env_->statements->scratch();
     out.clear();
     if (aborted) {  // or may be, when its turn comes
         frontend::append_parse(out, "", names.rest);
@@ -106,9 +110,9 @@ client_session::verdict client_session::on_duplicate(const wire::frame &message,
                                                      effects &fx) {
     const auto held = server_->prepare(book().find(names.name)->now, parameters_, statement_limit(), fx);
     if (held.wait) return stall();
-    auto &out = env_.statements->scratch();
+    auto &out = env_->statements->scratch();
     out.clear();
-    frontend::append_parse(out, server_statements::name_of(held.number), names.rest);
+    frontend::append_parse(out, own_name(held.number).text(), names.rest);
     instead(message, out, fx);
     return forwarded(request::parse, now, fails("42P05", refusal::duplicate_statement, names.given));
 }
@@ -123,7 +127,8 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
     const auto &held = slot.now;
     if (what == request::bind && (bound_drop_ || (held && held->may_drop))) {
         bound_drop_ = true;
-        std::erase_if(deallocating_, [&](const auto &it) { return it.first == names.portal; });
+        const auto replaced = deallocating_.find(names.portal.substr(0, name_max_bytes));
+        if (replaced != deallocating_.end()) deallocating_.erase(replaced);
         if (held && !held->deallocates.empty()) {
             const auto name = as_known(held->deallocates);
             if (open_to_doubt(book().find(name))) return stall_for_answers(fx);
@@ -174,55 +179,52 @@ client_session::verdict client_session::use(const wire::frame &message, request 
             return stall();
         }
         if (!still_true(told, here)) {
-            env_.statements->renew(held);
+            env_->statements->renew(held);
             return fail_here(message, refusal::rows_changed, {}, now, fx);
         }
     }
     uses_ = true;
     point(used_, held);
+    auto &kept = server_->kept_batch();
+    if (number != kept.statement()) kept.clear();  // what is sent again is told of one statement
     if (what == request::bind) {
         if (bound_.portal != names.portal) bound_.portal = names.portal;
         if (bound_.name != names.name) bound_.name = names.name;
         point(bound_.what, held);
         bound_.number = number;
+        bound_.generation = server_->unnamed_generation();
         bound_.known = true;
     }
-    if (!names.name.empty()) forward_named(message, names, server_statements::name_of(number), fx);
-    return what == request::describe ? forwarded(what, now, learns_rows(names.name, held, number))
-                                     : forwarded(what, now);
+    if (!names.name.empty()) forward_named(message, names, own_name(number).text(), fx);
+    return what == request::describe
+               ? forwarded(what, now, learns_rows(names.name, held, number, server_->unnamed_generation()))
+               : forwarded(what, now);
 }
 
-note client_session::learns_rows(std::string_view name, const shared_statement &what, std::uint64_t number) const {
-    return {.what = note::kind::told,
-            .number = number,
-            .generation = server_->unnamed_generation(),
-            .name = std::string(name),
-            .of = what};
+note client_session::learns_rows(std::string_view name, const shared_statement &what, std::uint64_t number,
+                                 std::uint64_t generation) {
+    return {
+        .what = note::kind::told, .number = number, .generation = generation, .name = std::string(name), .of = what};
 }
 
 /// A request that is sure to fail with `sqlstate`, for which the client gets words of ours.
 note client_session::fails(std::string_view sqlstate, refusal why, std::string_view argument) const {
     note about{.what = note::kind::client, .must_fail = std::make_unique<note::failure>()};
     about.must_fail->sqlstate = sqlstate;
-    append_refusal(about.must_fail->error, why, argument);
+    append_refusal(about.must_fail->error, why, argument.substr(0, argument_max_bytes));
     return about;
 }
 
 /// The head of the message with another name in it; the rest follows as it is.
-void client_session::forward_named(const wire::frame &message, const head &names, std::string_view own_name,
+void client_session::forward_named(const wire::frame &message, const head &names, std::string_view name_there,
                                    effects &fx) {
-    auto &out = env_.statements->scratch();
-    out.assign(1, message.type);
-    const std::uint64_t length = std::uint64_t{4} + message.body_bytes - names.given.size() + own_name.size();
-    for (unsigned i = 0; i < 4; ++i) out += static_cast<char>(length >> (24 - 8 * i));
-    if (message.type == frontend::bind) {
-        out.append(names.portal).push_back('\0');
-    } else {
-        out += 'S';
-    }
-    out.append(own_name).push_back('\0');
-    fx.to_server.make([&](std::string &to) { to += out; });
-    server_->kept_batch().add(out);
+    fx.to_server.make([&](std::string &out) {
+        const auto begin = out.size();
+        wire::writer fresh(out, message.type);
+        message.type == frontend::bind ? fresh.cstring(names.portal) : fresh.u8('S');
+        fresh.cstring(name_there).finish(wire::header_bytes + message.body_bytes - names.bytes);
+        server_->kept_batch().add(std::string_view(out).substr(begin));
+    });
     head_taken_ = names.bytes;
 }
 
@@ -232,11 +234,12 @@ client_session::verdict client_session::on_close(const wire::frame &message, con
     const auto *const slot = book().find(names.name);
     if (!names.name.empty() && open_to_doubt(slot)) return stall();
     const bool changes = slot != nullptr && (slot->now || slot->pending > 0);
+    if (changes && slot->now && !names.name.empty()) server_->let_go(slot->now);
     if (changes) book().change(names.name, nullptr, server_->owed().batch(), client_statements::on_failure::keep);
     if (names.name.empty()) {
         server_->forget_unnamed();
     } else {
-        auto &out = env_.statements->scratch();
+        auto &out = env_->statements->scratch();
         out.clear();
         frontend::append_close_statement(out, nothing_name);
         instead(message, out, fx);
@@ -275,7 +278,7 @@ bool client_session::is_for_us(std::string_view name) {
 /// The request that comes next runs our DEALLOCATE, of the client's `name`; what that comes to is put into `about`.
 void client_session::make_deallocatable(const std::string &name, note &about, effects &fx) {
     using namespace std::string_view_literals;
-    auto &out = env_.statements->scratch();
+    auto &out = env_->statements->scratch();
     out.clear();
     frontend::append_close_statement(out, nothing_name);
     server_->tell(request::close, {}, fx, out);
@@ -287,6 +290,7 @@ void client_session::make_deallocatable(const std::string &name, note &about, ef
     out.clear();
     frontend::append_parse(out, nothing_name, "\0\0\0"sv);
     server_->tell(request::parse, {}, fx, out);
+    server_->let_go(slot->now);
     book().change(name, nullptr, server_->owed().batch(), client_statements::on_failure::undo);
     ++about.client_changes;
 }
@@ -295,15 +299,20 @@ void client_session::make_deallocatable(const std::string &name, note &about, ef
 client_session::verdict client_session::on_bind_to_deallocate(const wire::frame &message, const head &names,
                                                               const statement &held, const std::string &name,
                                                               time_point now, effects &fx) {
+    if (deallocating_.size() >= deallocating_max) {
+        bound_.known = false;
+        return fail_here(message, refusal::too_many_portals, {}, now, fx);
+    }
     std::string body(deallocate_nothing);
     body.append(held.body, std::min(held.body.find('\0'), held.body.size()), std::string::npos);
-    const auto ours = env_.statements->intern(body);
+    const auto ours = env_->statements->intern(body);
     const auto there = server_->prepare(ours, parameters_, std::max<std::size_t>(statement_limit(), 1), fx);
     if (there.wait) return stall();
-    deallocating_.emplace_back(names.portal, name);
+    deallocating_.insert_or_assign(std::string(names.portal.substr(0, name_max_bytes)),
+                                   deallocation{name, server_->owed().batch()});
     bound_.known = false;
     used_ = ours;
-    forward_named(message, names, server_statements::name_of(there.number), fx);
+    forward_named(message, names, own_name(there.number).text(), fx);
     return forwarded(request::bind, now);
 }
 
@@ -314,13 +323,19 @@ client_session::verdict client_session::on_dropping_execute(const wire::frame &m
         return forwarded(request::execute, now, std::move(about));
     if (!message.whole() && message.body_bytes <= names_max_bytes) return need(message);
     const auto portal = wire::reader(message.body).cstring();
-    const auto it = std::find_if(deallocating_.begin(), deallocating_.end(),
-                                 [&](const auto &bound) { return bound.first == portal; });
+    const auto it = deallocating_.find(portal.substr(0, name_max_bytes));
     if (it != deallocating_.end()) {
-        if (open_to_doubt(book().find(it->second)) || server_->drops_under_way()) return stall_for_answers(fx);
-        make_deallocatable(it->second, about, fx);
+        const auto &name = it->second.name;
+        if (open_to_doubt(book().find(name)) || server_->drops_under_way()) return stall_for_answers(fx);
+        make_deallocatable(name, about, fx);
     }
     return forwarded(request::execute, now, std::move(about));
+}
+
+/// The server is outside a transaction: no portal is left but those of batches that it has not answered yet.
+void client_session::forget_ended_portals() {
+    const auto answered = server_->owed().answered_batches();
+    std::erase_if(deallocating_, [&](const auto &it) { return it.second.batch < answered; });
 }
 
 client_session::verdict client_session::on_query(const wire::frame &message, time_point now, effects &fx) {
@@ -341,7 +356,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         if (open || (is_for_us(name) && server_->drops_under_way())) return stall_for_answers(fx);
         if (is_for_us(name)) {
             make_deallocatable(name, about, fx);
-            auto &out = env_.statements->scratch();
+            auto &out = env_->statements->scratch();
             out.clear();
             frontend::append_query(out, deallocate_nothing);
             instead(message, out, fx);
@@ -364,7 +379,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
 client_session::verdict client_session::fail_here(const wire::frame &message, refusal why, std::string_view argument,
                                                   time_point now, effects &fx) {
     server_->drop_unnamed(fx);
-    auto &out = env_.statements->scratch();
+    auto &out = env_->statements->scratch();
     out.clear();
     frontend::append_describe_statement(out, "");
     fx.to_server.make([&](std::string &to) { to += out; });

@@ -153,17 +153,17 @@ constexpr std::array fakes = std::to_array<fake_parameter>({
 struct verb_name {
     std::string_view word;
     verb what;
-    enum class argument : std::uint8_t { none, may, must } database;
+    enum class argument : std::uint8_t { none, may } database;
 };
 constexpr std::array verbs = std::to_array<verb_name>({
     {"reload", verb::reload, verb_name::argument::none},
     {"pause", verb::pause, verb_name::argument::may},
     {"resume", verb::resume, verb_name::argument::may},
-    {"disable", verb::disable, verb_name::argument::must},
-    {"enable", verb::enable, verb_name::argument::must},
+    {"disable", verb::disable, verb_name::argument::may},
+    {"enable", verb::enable, verb_name::argument::may},
     {"reconnect", verb::reconnect, verb_name::argument::may},
     {"kill", verb::kill, verb_name::argument::may},
-    {"kill_client", verb::kill_client, verb_name::argument::must},
+    {"kill_client", verb::kill_client, verb_name::argument::may},
     {"suspend", verb::suspend, verb_name::argument::none},
     {"shutdown", verb::shutdown, verb_name::argument::may},
     {"wait_close", verb::wait_close, verb_name::argument::may},
@@ -210,22 +210,10 @@ std::optional<console_command> parse_set(const std::vector<token> &words) {
 outcome parse_pause(console_command it, std::vector<token> &words, const outcome &invalid) {
     // PAUSE [db] TIMEOUT '2s'
     if (words.size() >= 3 && words[words.size() - 2].is("timeout")) {
-        std::string_view text = words.back().value;
-        double scale = 1;
-        if (text.ends_with("ms")) {
-            scale = 0.001;
-            text.remove_suffix(2);
-        } else if (text.ends_with("min")) {
-            scale = 60;
-            text.remove_suffix(3);
-        } else if (text.ends_with('s')) {
-            text.remove_suffix(1);
-        }
-        const auto limit = config::parse_seconds(text);
+        const auto limit = config::parse_seconds(words.back().value);
         if (limit.has_error())
             return refuse(refusal::console_bad_arguments, {}, "TIMEOUT is a number of seconds, as in '2s' or '500ms'.");
-        const auto scaled = std::chrono::duration<double>(*limit) * scale;
-        it.value = config::seconds_text(std::chrono::duration_cast<base::duration>(scaled));
+        it.value = config::seconds_text(*limit);
         words.resize(words.size() - 2);
     }
     if (words.size() > 2) return invalid;
@@ -266,9 +254,6 @@ outcome parse_console(std::string_view text) {
                 return invalid;
             }
         }
-        if (known.database == verb_name::argument::must && it.name.empty())
-            return refuse(known.what == verb::kill_client ? refusal::console_bad_client
-                                                          : refusal::console_database_required);
         return it;
     }
     return invalid;
@@ -310,6 +295,28 @@ std::string tag_of(const console_command &it) {
             return "WAIT_CLOSE";
     }
     return {};
+}
+
+std::string text_of(const console_command &it) {
+    auto text = it.what == verb::set ? "SET" : tag_of(it);
+    if (it.what == verb::show) {
+        for (const auto &[word, table] : tables)
+            if (table == it.table) text.append(" ").append(word);
+    }
+    return it.name.empty() ? text : text + " " + it.name;
+}
+
+refusal what_lacks(const console_command &it) {
+    if (!it.name.empty()) return refusal::none;
+    switch (it.what) {
+        case verb::disable:
+        case verb::enable:
+            return refusal::console_database_required;
+        case verb::kill_client:
+            return refusal::console_bad_client;
+        default:
+            return refusal::none;
+    }
 }
 
 bool may_stats_users(const console_command &it) {

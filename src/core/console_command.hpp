@@ -77,8 +77,12 @@ struct console_command {
 
 /// The CommandComplete of it.
 std::string tag_of(const console_command &);
+/// For the log: what is asked for, without the value that is set, which may be a secret.
+std::string text_of(const console_command &);
 /// It changes nothing, and tells no secrets.
 bool may_stats_users(const console_command &);
+/// Why it can not be carried out without a name. Asked after the rights: who may not give it is told that.
+refusal what_lacks(const console_command &);
 
 /// Why a command was not, or not wholly, carried out.
 struct console_refusal {

@@ -82,23 +82,35 @@ void append(console_row &row, const traffic &it) {
 }  // namespace
 
 console_rows config_rows(const config::settings &all) {
+    // What PgBouncer knows no default of: it is NULL there, not an empty text.
+    static constexpr std::array<std::string_view, 9> without_default{
+        "auth_dbname", "auth_file", "auth_ident_file",      "auth_ldap_options",
+        "auth_user",   "conffile",  "client_tls13_ciphers", "server_tls13_ciphers",
+        "user"};
     console_rows rows;
     for (const auto &it : config::settings_table()) {
         console_row row{text(it.name),
-                        text(config::value_text(it, all.global)),
+                        text(config::shown_text(it, all)),
                         text(it.default_text),
                         text(it.reloadable ? "yes" : "no"),
                         null,
                         null};
-        if (it.name == "auth_ldap_options" && row[1] != text("")) row[1] = text("***");  // may hold a password
+        const bool bare = std::find(without_default.begin(), without_default.end(), it.name) != without_default.end();
+        if (bare && row[1] == text("")) row[1] = null;
+        if (bare || it.name == "verbose") row[2] = null;
+        if (it.name == "auth_ldap_options" && row[1] != console_cell(null))
+            row[1] = text("***");  // may hold a password
         if (const auto found = all.set_at.find(it.name); found != all.set_at.end()) {
             row[4] = found->second.file;
             if (found->second.line > 0) row[5] = found->second.line;
         }
         rows.push_back(std::move(row));
     }
-    // As PgBouncer's list, which is in the order of names.
-    std::sort(rows.begin(), rows.end(), [](const console_row &a, const console_row &b) { return a[0] < b[0]; });
+    // As PgBouncer's list, which is in the order of names, but for these two.
+    const auto place = [](const console_row &row) {
+        return row[0] == text("pool_idle_timeout") ? text("pool_mode, and then") : row[0];
+    };
+    std::sort(rows.begin(), rows.end(), [&](const auto &a, const auto &b) { return place(a) < place(b); });
     return rows;
 }
 
@@ -106,7 +118,7 @@ console_rows database_rows(const config::settings &all, const console_view &view
     console_rows rows;
     const auto count_of = [&](const std::string &name) {
         const auto found = view.databases.find(name);
-        return found == view.databases.end() ? count_view{0, 0, view.paused, false} : found->second;
+        return found == view.databases.end() ? count_view{} : found->second;
     };
     for (const auto &[name, entry] : all.databases) rows.push_back(database_row(all, entry, name, count_of(name)));
     for (const auto &[name, count] : view.databases) {  // those that "*" has brought about
@@ -124,10 +136,10 @@ console_rows pool_rows(const console_view &view) {
     console_rows rows;
     for (const auto &it : view.pools) {
         const auto us = it.longest_wait.count();
-        rows.push_back({text(it.database), text(it.user), it.clients_active, it.clients_waiting, 0, 0, it.active,
-                        it.canceling, 0, it.idle, it.used, it.tested, it.login, us / 1'000'000, us % 1'000'000,
-                        text(to_string(it.settings->pool_mode)), balance(it.settings->hosts, it.settings->load_balance),
-                        it.closing});
+        rows.push_back({text(it.database), text(it.user), it.clients_active, it.clients_waiting, it.clients_canceling,
+                        it.clients_canceling_later, it.active, it.canceling, it.being_canceled, it.idle, it.used,
+                        it.tested, it.login, us / 1'000'000, us % 1'000'000, text(to_string(it.settings->pool_mode)),
+                        balance(it.settings->hosts, it.settings->load_balance), it.closing});
     }
     rows.push_back({text(console_name), text(console_name), static_cast<std::int64_t>(view.consoles), 0, 0, 0, 0, 0, 0,
                     0, 0, 0, 0, 0, 0, text("statement"), null, 0});
@@ -140,6 +152,7 @@ console_rows user_rows(const config::settings &all, const console_view &view) {
     std::map<std::string, count_view, std::less<>> names = view.users;
     for (const auto &[name, credential] : all.credentials) names.try_emplace(name);
     for (const auto &[name, user] : all.users) names.try_emplace(name);
+    names.try_emplace(std::string(console_name));  // whose pool the console's is
     static const config::user none;
     console_rows rows;
     // As PgBouncer: text, padded, and empty where the user has no size of its own.
@@ -160,22 +173,53 @@ console_rows user_rows(const config::settings &all, const console_view &view) {
     return rows;
 }
 
-console_rows list_rows(const config::settings &all, const console_view &view) {
+console_rows list_rows(const config::settings &all, const console_view &view, const dns_counts &dns) {
     const auto number = [](std::size_t value) { return static_cast<std::int64_t>(value); };
     return {{text("databases"), number(database_rows(all, view).size())},
             {text("users"), number(user_rows(all, view).size())},
-            {text("peers"), 0},
+            {text("peers"), number(view.peers.size())},
             {text("pools"), number(view.pools.size() + 1)},
-            {text("peer_pools"), 0},
+            {text("peer_pools"), number(view.peers.size())},
             {text("free_clients"), 0},
             {text("used_clients"), number(view.clients)},
             {text("login_clients"), number(view.logging_in)},
             {text("free_servers"), 0},
             {text("used_servers"), number(view.servers)},
-            {text("dns_names"), 0},
-            {text("dns_zones"), 0},
-            {text("dns_queries"), 0},
-            {text("dns_pending"), 0}};
+            {text("dns_names"), number(dns.names)},
+            {text("dns_zones"), number(dns.zones)},
+            {text("dns_queries"), number(dns.queries)},
+            {text("dns_pending"), number(dns.pending)}};
+}
+
+console_rows peer_rows(const console_view &view) {
+    console_rows rows;
+    for (const auto &it : view.peers)
+        rows.push_back({it.peer.id, text(joined(it.peer.hosts)), it.peer.port, it.pool_size});
+    return rows;
+}
+
+console_rows peer_pool_rows(const console_view &view) {
+    console_rows rows;
+    for (const auto &it : view.peers)
+        rows.push_back({it.peer.id, it.sent, it.waiting + it.connecting, it.sent, it.connecting});
+    return rows;
+}
+
+console_rows dns_host_rows(const name_book &book, base::time_point now) {
+    console_rows rows;
+    for (const auto &it : book.hosts(now)) {
+        auto addresses = it.addresses;
+        // As PgBouncer, which prints what could have a port and has none here.
+        for (auto &each : addresses) each = (each.find(':') == std::string::npos ? each : "[" + each + "]") + ":0";
+        rows.push_back({text(it.name), it.ttl_seconds, text(joined(addresses))});
+    }
+    return rows;
+}
+
+console_rows dns_zone_rows(const name_book &book) {
+    console_rows rows;
+    for (const auto &it : book.zones()) rows.push_back({text(it.name), std::int64_t{it.serial}, it.names});
+    return rows;
 }
 
 console_rows state_rows(const console_view &view, bool suspended) {

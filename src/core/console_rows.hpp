@@ -9,6 +9,7 @@
 #include "config/settings.hpp"
 #include "core/console_table.hpp"
 #include "core/console_view.hpp"
+#include "core/name_book.hpp"
 #include "core/traffic.hpp"
 
 namespace pgsluice::core {
@@ -19,7 +20,11 @@ console_rows config_rows(const config::settings &);
 console_rows database_rows(const config::settings &, const console_view &);
 console_rows pool_rows(const console_view &);
 console_rows user_rows(const config::settings &, const console_view &);
-console_rows list_rows(const config::settings &, const console_view &);
+console_rows list_rows(const config::settings &, const console_view &, const dns_counts &);
+console_rows peer_rows(const console_view &);
+console_rows peer_pool_rows(const console_view &);
+console_rows dns_host_rows(const name_book &, base::time_point now);
+console_rows dns_zone_rows(const name_book &);
 console_rows state_rows(const console_view &, bool suspended);
 
 /// Traffic of each database, the console's included.

@@ -1,6 +1,9 @@
 // Messages of an admin's, one by one; and the replies.
 #include "core/console_session.hpp"
 
+#include <algorithm>
+
+#include "base/text.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frontend.hpp"
@@ -52,7 +55,8 @@ void append_notice(std::string &out, std::string_view message, std::string_view 
 
 }  // namespace
 
-void console_session::welcome(std::uint32_t pid, std::string_view secret, effects &fx) {
+void console_session::welcome(std::uint32_t pid, std::string_view secret,
+                              const std::vector<std::pair<std::string, std::string>> &asked, effects &fx) {
     fx.to_client.make([&](std::string &out) {
         backend::append_authentication(out, backend::authentication_code::ok);
         // Drivers read the version of the server out of the first; it is PgBouncer's, whose console this is.
@@ -64,6 +68,13 @@ void console_session::welcome(std::uint32_t pid, std::string_view secret, effect
                                           {"standard_conforming_strings", "on"},
                                           {"is_superuser", "on"}})
             backend::append_parameter_status(out, name, value);
+        // It changes nothing; but drivers compare what they are told with what they asked for.
+        for (const auto *const name :
+             {"DateStyle", "client_encoding", "TimeZone", "standard_conforming_strings", "application_name"}) {
+            const auto last = std::find_if(asked.rbegin(), asked.rend(),
+                                           [&](const auto &it) { return base::equal_nocase(it.first, name); });
+            if (last != asked.rend()) backend::append_parameter_status(out, name, last->second);
+        }
         backend::append_backend_key_data(out, pid, secret);
         backend::append_ready_for_query(out, backend::status_idle);
     });
@@ -76,7 +87,7 @@ std::size_t console_session::on_bytes(std::string_view bytes, effects &fx) {
         const auto read = wire::read_frame(bytes.substr(used), message);
         if (read == wire::framing::need_header) break;
         if (read == wire::framing::bad_length || message.body_bytes > message_max_bytes) {
-            bad_packet(fx);
+            close_with(refusal::bad_packet_header, header_in_hex(bytes.substr(used)), fx);
             return bytes.size();
         }
         if (!message.whole()) break;
@@ -169,7 +180,9 @@ void console_session::on_bind(std::string_view body, effects &fx) {
     portal fresh{found->second, {}};
     for (unsigned left = in.u16(); left > 0 && in.ok(); --left) fresh.formats.push_back(in.u16());
     if (!in.done()) return bad_packet(fx);
-    if (fresh.formats.size() > 1 && fresh.formats.size() != columns(fresh.what).size()) return bad_packet(fx);
+    if (fresh.formats.size() > 1 && fresh.formats.size() != columns(fresh.what).size())
+        return fail({refusal::console_bad_arguments, {}, "Bind names another number of result formats than columns."},
+                    fx);
     if (portals_.size() >= names_max) return fail({refusal::too_many_statements}, fx);
     portals_.insert_or_assign(name, std::move(fresh));
     fx.to_client.make([](std::string &out) { append_empty(out, backend::bind_complete); });
@@ -238,6 +251,7 @@ void console_session::begin(effects &fx) {
     }
     if (rights_ != console_rights::admin && !may_stats_users(command_))
         return fail({refusal::console_admin_needed}, fx);
+    if (const auto why = what_lacks(command_); why != refusal::none) return fail({why}, fx);
     if (command_.what == verb::nothing) {
         fx.to_client.make([](std::string &out) { append_empty(out, backend::empty_query_response); });
         if (simple_) ready(fx);
@@ -305,16 +319,19 @@ void console_session::complete(effects &fx) {
 void console_session::fail(const console_refusal &why, effects &fx) {
     running_ = false;
     fx.to_client.make([&](std::string &out) { append_refusal(out, why.why, why.argument, why.detail); });
+    errors_.push_back(words(why.why, why.argument).message);
     skip_to_sync_ = !simple_;
     if (simple_) ready(fx);
 }
 
 void console_session::bad_packet(effects &fx) {
+    close_with(refusal::protocol_violation, "No message of a console's client.", fx);
+}
+
+void console_session::close_with(refusal why, std::string_view argument, effects &fx) {
     running_ = false;
-    fx.to_client.make([](std::string &out) {
-        append_refusal(out, refusal::protocol_violation, "No message of a console's client.");
-    });
-    fx.why = "bad packet";
+    fx.to_client.make([&](std::string &out) { append_refusal(out, why, argument); });
+    fx.why = words(why, argument).message;
     fx.client = client_next::close;
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/console_command.hpp"
@@ -29,8 +30,10 @@ public:
     /// `counts` may be null, and outlives this.
     console_session(console_rights rights, traffic *counts) : rights_(rights), counts_(counts) {}
 
-    /// AuthenticationOk, the parameters that drivers want, the key, ReadyForQuery.
-    static void welcome(std::uint32_t pid, std::string_view secret, effects &);
+    /// AuthenticationOk, the parameters that drivers want, then those of them that the client asked for in its own
+    /// words, the key, ReadyForQuery.
+    static void welcome(std::uint32_t pid, std::string_view secret,
+                        const std::vector<std::pair<std::string, std::string>> &asked, effects &);
 
     /// Takes the messages that are whole, up to one whose command the driver is asked for.
     std::size_t on_bytes(std::string_view bytes, effects &);
@@ -40,6 +43,8 @@ public:
     console_rights rights() const { return rights_; }
     void on_rows(const std::vector<console_row> &, effects &);
     void on_done(const console_outcome &, effects &);
+    /// What commands were refused with since the last call: for the log.
+    std::vector<std::string> take_errors() { return std::exchange(errors_, {}); }
 
 private:
     struct portal {
@@ -61,6 +66,7 @@ private:
     void complete(effects &);
     void fail(const console_refusal &, effects &);
     void bad_packet(effects &);
+    void close_with(refusal, std::string_view argument, effects &);
     void ready(effects &) const;
     std::vector<console_column> columns() const { return columns(command_); }
     static std::vector<console_column> columns(const console_command &);
@@ -70,6 +76,7 @@ private:
     std::map<std::string, console_command, std::less<>> statements_;
     std::map<std::string, portal, std::less<>> portals_;
     console_command command_;
+    std::vector<std::string> errors_;
     std::string portal_;  ///< whose command runs
     result_formats formats_;
     std::uint32_t rows_max_ = 0;  ///< of Execute; 0: all

@@ -19,18 +19,28 @@ struct pool_view {
     std::shared_ptr<const config::pool_settings> settings;
     int clients_active = 0, clients_waiting = 0;
     int active = 0, idle = 0, used = 0, tested = 0, login = 0, closing = 0;
-    int canceling = 0;  ///< of the active ones: a cancel is under way to them
+    int clients_canceling = 0, clients_canceling_later = 0;  ///< CancelRequests sent to a server, and those not yet
+    int canceling = 0;                                       ///< connections that carry a cancel to a server
+    int being_canceled = 0;  ///< of the active ones: only that keeps them from being released
     base::duration longest_wait{0};
+};
+
+/// Another process, and the cancels that it is handed.
+struct peer_view {
+    config::peer peer;
+    int pool_size = 0;
+    int waiting = 0, connecting = 0, sent = 0;
 };
 
 struct count_view {
     int servers = 0, clients = 0;
-    bool paused = false, disabled = false;  ///< of a database
+    bool paused = false, disabled = false;  ///< of a database, by its name
 };
 
 struct console_view {
     std::vector<pool_view> pools;  ///< by database, then user; one row for each two names
     std::map<std::string, count_view, std::less<>> databases, users;
+    std::vector<peer_view> peers;               ///< without ourselves, by id
     std::vector<std::string> database_of_pool;  ///< by pool_index
     std::size_t clients = 0, logging_in = 0, consoles = 0, servers = 0;
     bool paused = false;

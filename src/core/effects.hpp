@@ -48,7 +48,8 @@ struct effects {
     outbox to_server;
     client_next client = client_next::none;
     server_next server = server_next::none;
-    std::string why;  ///< reason for the log when something closes: PgBouncer's words
+    std::string why;      ///< reason for the log when something closes: PgBouncer's words
+    bool untold = false;  ///< it is an error of ours that the client could not be told
 
     void clear() {
         to_client.clear();
@@ -56,6 +57,7 @@ struct effects {
         client = client_next::none;
         server = server_next::none;
         why.clear();
+        untold = false;
     }
 };
 

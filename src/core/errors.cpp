@@ -28,7 +28,6 @@ constexpr std::array table{
         "Use a client that speaks protocol 3.0 or newer."},
     row{refusal::bad_protocol, fatal, "0A000", "bad packet header: '%s'",
         "The protocol version asked for does not exist.", "pgsluice speaks protocol 3.0 to 3.2."},
-    row{refusal::bad_cancel_request, fatal, "08P01", "bad cancel request", "", ""},
     row{refusal::data_after_ssl_request, fatal, "08P01", "received unencrypted data after SSL request",
         "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.", ""},
     row{refusal::data_after_gssenc_request, fatal, "08P01", "received unencrypted data after GSSAPI encryption request",
@@ -40,21 +39,23 @@ constexpr std::array table{
         "client_tls_sslmode lets no client in over TCP without TLS.", "Connect with sslmode=require or stronger."},
     row{refusal::no_user, fatal, "28000", "no username supplied", "", "Name a user in the connection string."},
     row{refusal::user_too_long, fatal, "28000", "username too long", "A user name has at most 127 bytes.", ""},
-    row{refusal::database_too_long, fatal, "3D000", "database name too long", "A database name has at most 63 bytes.",
-        ""},
     row{refusal::bad_options, fatal, "0A000",
         "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed",
         "Other switches of a server process can not be set for one of the clients that share it.",
         "Leave them out, or add options to ignore_startup_parameters."},
     row{refusal::invalid_replication, fatal, "22023", "invalid value for parameter \"replication\": \"%s\"", "",
         "Valid values are: \"false\", 0, \"true\", 1, \"database\"."},
-    row{refusal::bad_login_message, fatal, "08P01", "bad packet during login", "", ""},
+    row{refusal::bad_login_message, fatal, "08P01", "bad packet",
+        "It is not the message that the login waits for, or not well formed.", ""},
     row{refusal::password_failed, fatal, "28P01", "password authentication failed", "", ""},
     row{refusal::sasl_failed, fatal, "28P01", "SASL authentication failed", "", ""},
     row{refusal::sasl_mechanism, fatal, "08P01", "client selected an invalid SASL authentication mechanism", "", ""},
     row{refusal::trust_failed, fatal, "28000", "\"trust\" authentication failed", "", ""},
-    row{refusal::auth_query_failed, fatal, "57P03", "the user could not be looked up",
-        "auth_query failed or was not answered in time.", "The log of the pooler says why."},
+    row{refusal::auth_query_failed, fatal, "57P03", "bouncer config error",
+        "The user could not be looked up: auth_query failed or was not answered in time.",
+        "The log of the pooler says why."},
+    row{refusal::too_many_lookups, fatal, "53300", "too many users are being looked up",
+        "auth_query is slower than clients log in, and the queue is full.", "Connect again in a moment."},
     // Which line of auth_hba_file it was is for the log alone.
     row{refusal::login_rejected, fatal, "28000", "login rejected", "", ""},
     row{refusal::peer_failed, fatal, "28000", "unix socket login rejected", "", ""},
@@ -83,8 +84,10 @@ constexpr std::array table{
     row{refusal::too_many_logins, fatal, "53300", "too many connections that have not logged in",
         "A newer one has taken the place of this one (max_unauthenticated_conn).", "Log in sooner."},
     row{refusal::too_many_passwords, fatal, "53300", "too many passwords to check at once",
-        "Checking one that is stored as a SCRAM verifier takes long, and as many as may wait do wait.",
-        "Log in again later, and by SCRAM: then the checking is the client's."},
+        "Checking one in the clear by a SCRAM verifier, or by SCRAM where auth_query finds plain ones, takes long; as "
+        "many "
+        "as may wait do wait.",
+        "Log in again later. By SCRAM, with verifiers stored, the checking is the client's."},
     row{refusal::too_many_clients, fatal, "53300", "no more connections allowed (max_client_conn)",
         "As many clients as max_client_conn allows are connected.", "Raise max_client_conn, or close idle clients."},
     row{refusal::too_many_database_clients, fatal, "53300", "client connections exceeded (max_db_client_connections)",
@@ -96,19 +99,19 @@ constexpr std::array table{
     row{refusal::login_timeout, fatal, "57014", "client_login_timeout",
         "The login took longer than client_login_timeout.", ""},
     row{refusal::login_timeout_server_down, fatal, "08006", "client_login_timeout (server down)",
-        "No server of this pool could be reached within client_login_timeout.",
+        "No server of this pool could be logged in to within client_login_timeout%s.",
         "See the log for why connecting fails."},
     row{refusal::shutting_down, fatal, "57P01", "pooler is shutting down", "", "Connect again in a moment."},
     row{refusal::server_login_failing, fatal, "08006",
-        "server login has been failing, cached error: %s (server_login_retry)",
-        "The pool has no working server; the next attempt follows after server_login_retry.", ""},
+        "server login has been failing, cached error: %s (server_login_retry)", "The pool has no working server.",
+        "The next attempt follows after server_login_retry."},
     row{refusal::console_not_allowed, fatal, "28000", "not allowed",
         "The admin console is for users that admin_users or stats_users name.",
         "Name the user there, or connect over the Unix socket as user pgbouncer with the pooler's own system user."},
     row{refusal::client_killed, fatal, "57P01", "admin forced disconnect",
         "KILL_CLIENT was given on the admin console.", "Connect again."},
     row{refusal::query_wait_timeout, fatal, "57014", "query_wait_timeout",
-        "No server of the pool became free within query_wait_timeout.",
+        "No server of the pool became free within query_wait_timeout%s.",
         "Raise pool_size (default_pool_size), shorten transactions, or raise query_wait_timeout."},
     row{refusal::query_timeout, fatal, "57014", "query timeout", "The query ran longer than query_timeout.",
         "Raise query_timeout, or make the query faster."},
@@ -124,6 +127,12 @@ constexpr std::array table{
     row{refusal::client_idle_timeout, fatal, "57P05", "client_idle_timeout",
         "The client sent nothing for client_idle_timeout.", "Connect again, or raise client_idle_timeout."},
     row{refusal::server_shutting_down, fatal, "57P01", "server shutting down", "", "Connect again in a moment."},
+    row{refusal::configuration_changed, fatal, "57P01", "database configuration changed",
+        "The server of this session has to go (RECONNECT, a reload or a changed address), and server_fast_close is on.",
+        "Connect again."},
+    row{refusal::suspend_timeout, fatal, "57P01", "suspend_timeout",
+        "SUSPEND was given on the admin console, and this connection did not come to rest within suspend_timeout.",
+        "Connect again in a moment."},
     row{refusal::statement_mode_transaction, fatal, "0A000", "transaction blocks not allowed in statement pooling mode",
         "", "Set pool_mode = transaction for clients that use transactions."},
     row{refusal::server_gone, fatal, "08006", "server conn crashed?",
@@ -131,11 +140,14 @@ constexpr std::array table{
         "See the server's log; a transaction that was open is rolled back."},
     row{refusal::invalid_server_parameter, fatal, "22023", "invalid server parameter",
         "The server refused a parameter that this client set.", "Check the parameters in the connection string."},
+    row{refusal::bad_packet_header, fatal, "08P01", "bad packet header: '%s'", "The message has an impossible length.",
+        ""},
     row{refusal::protocol_violation, fatal, "08P01", "unknown pkt", "%s", ""},
     row{refusal::pqexec_disallowed, fatal, "0A000", "PQexec disallowed",
         "disable_pqexec is on: a simple query may hold several statements, which is what SQL injection likes.",
         "Use a driver's extended query protocol (bind parameters)."},
-    row{refusal::message_too_long, fatal, "54000", "packet too long (max_packet_size)", "", "Raise max_packet_size."},
+    row{refusal::message_too_long, fatal, "54000", "bad packet header: '%s'", "packet too long (max_packet_size)",
+        "Raise max_packet_size."},
     row{refusal::head_too_long, fatal, "54000", "statement or portal name too long", "A name may have at most 32 KiB.",
         ""},
     row{refusal::prepared_unsupported, error, "0A000", "named prepared statements are switched off",
@@ -147,8 +159,11 @@ constexpr std::array table{
     row{refusal::statement_too_long, error, "54000", "prepared statement too long",
         "A named prepared statement may have at most 16 MiB of text.", "Use an unnamed statement, which has no limit."},
     row{refusal::too_many_statements, error, "53200", "too many prepared statements",
-        "The named statements of one client may have at most 64 MiB of text in all.",
+        "The named statements of one client may take at most 64 MiB in all: text, names and 200 bytes for each.",
         "Close (DEALLOCATE) statements that are not needed any more."},
+    row{refusal::too_many_portals, error, "53200", "too many portals",
+        "A transaction, with those pipelined behind it, may bind DEALLOCATE to at most 1000 portals.",
+        "Close portals that are not needed any more, or bind the unnamed one."},
     row{refusal::statement_in_doubt, fatal, "08P01", "prepared statement after a broken COPY",
         "A COPY failed while Syncs were on their way to it: which of them the server has read is not known.",
         "Send Sync after CopyDone or CopyFail, not before."},
@@ -211,15 +226,15 @@ wording words(refusal which, std::string_view argument, error_codes codes) {
             put_in(it.detail, argument), it.hint};
 }
 
-void append_refusal(std::string &out, refusal which, std::string_view argument, error_codes codes) {
+void append_refusal(std::string &out, refusal which, std::string_view argument, error_codes codes,
+                    std::string_view detail) {
     const auto it = words(which, argument, codes);
-    wire::append_error_response(out, {it.severity, it.sqlstate, it.message, it.detail, it.hint});
+    wire::append_error_response(
+        out, {it.severity, it.sqlstate, it.message, detail.empty() ? std::string_view(it.detail) : detail, it.hint});
 }
 
 void append_refusal(std::string &out, refusal which, std::string_view argument, std::string_view detail) {
-    const auto it = words(which, argument);
-    wire::append_error_response(
-        out, {it.severity, it.sqlstate, it.message, detail.empty() ? std::string_view(it.detail) : detail, it.hint});
+    append_refusal(out, which, argument, error_codes::standard, detail);
 }
 
 std::string_view wrong_type_detail(auth::secret_form stored, bool empty) {
@@ -235,6 +250,18 @@ std::string_view wrong_type_detail(auth::secret_form stored, bool empty) {
             break;
     }
     return "";
+}
+
+std::string header_in_hex(std::string_view bytes) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    constexpr std::size_t shown_bytes = 8;
+    std::string text;
+    for (const char c : bytes.substr(0, shown_bytes)) {
+        const auto value = static_cast<unsigned char>(c);
+        text += digits[value >> 4];
+        text += digits[value & 15];
+    }
+    return text;
 }
 
 bool is_fatal(refusal which) {

@@ -11,7 +11,12 @@ namespace pgsluice::core {
 using base::time_point;
 
 ledger::ledger(std::shared_ptr<const config::settings> settings, std::uint32_t workers)
-    : settings_(std::move(settings)), workers_(workers) {
+    : settings_(std::move(settings)),
+      workers_(workers),
+      no_database_(std::make_unique<database_count>()),
+      no_user_(std::make_unique<user_count>()) {
+    orders none;
+    cancels_.use(*settings_, none);
     make_forced_pools();
 }
 
@@ -30,6 +35,7 @@ client_seat *ledger::connected(base::worker_index worker, void *owner, orders &o
     seat->id = {++last_id_};
     seat->worker = worker;
     seat->owner = owner;
+    seat->late = shutting_down_;
     auto *const it = seat.get();
     clients_.emplace(it->id, std::move(seat));
     unauthenticated_.push_back(*it);
@@ -53,7 +59,7 @@ void ledger::cease_to_log_in(client_seat &seat) {
 }
 
 refusal ledger::admit(client_seat &seat, orders &out) {
-    if (shutting_down_) return refusal::shutting_down;
+    if (refuse_waiters_ || seat.late) return refusal::shutting_down;
     if (admitted_ >= static_cast<std::size_t>(settings_->global.max_client_conn)) {
         // Whoever only begins to log in must not keep out those who do: the oldest of them makes room.
         const auto oldest = std::find_if(unauthenticated_.begin(), unauthenticated_.end(),
@@ -82,26 +88,34 @@ refusal ledger::check_client_limits(const client_seat &seat) const {
     return refusal::none;
 }
 
+void ledger::learn_keys(const std::string &user, const auth::scram_keys &keys) {
+    const auto credential = settings_->credentials.find(user);
+    if (credential == settings_->credentials.end() || !credential->second.verifier) return;
+    const auto &stored = credential->second.text;
+    const auto learnt = pass_through_.find(user);
+    if (learnt != pass_through_.end() && learnt->second.stored.equals(stored) &&
+        learnt->second.keys.client_key.equals(keys.client_key))
+        return;  // as the login before
+    // One that began before a reload may have proved the secret that was then.
+    if (auth::belongs_to(*credential->second.verifier, keys)) pass_through_[user] = {stored, keys};
+}
+
 ledger::joined ledger::join(client_seat &seat, const std::string &database, const std::string &user,
                             const shared_credential &found, const std::optional<auth::scram_keys> &keys, time_point now,
                             orders &out) {
     cease_to_log_in(seat);
-    if (shutting_down_) return {refusal::shutting_down, {}, {}, {}};
+    // What is refused to clients is not to our own look-ups: whom they look up is told, when the password was right.
+    if (refuse_waiters_ || (seat.late && !seat.looks_up)) return {refusal::shutting_down, {}, {}, {}};
     // Its place is another's, and the order that says so is on its way.
     if (!seat.admitted && !seat.looks_up) return {refusal::too_many_clients, {}, {}, {}};
     const auto *entry = settings_->find_database(database);
     if (entry == nullptr) return {refusal::no_such_database, database, {}, {}};
     const auto known = databases_.find(database);
-    if (known != databases_.end() && known->second->disabled) return {refusal::database_disabled, database, {}, {}};
-    if (settings_->global.auth_type == config::auth_type::any && !entry->user)
+    if (known != databases_.end() && known->second->disabled && !seat.looks_up)
+        return {refusal::database_disabled, database, {}, {}};
+    if (settings_->global.auth_type == config::auth_type::any && !entry->user && !seat.looks_up)
         return {refusal::no_forced_user, {}, {}, {}};
-    if (keys && !found) {
-        const auto credential = settings_->credentials.find(user);
-        // A login that began before a reload may have proved the secret that was then.
-        if (credential != settings_->credentials.end() && credential->second.verifier &&
-            auth::belongs_to(*credential->second.verifier, *keys))
-            pass_through_[user] = {credential->second.text, *keys};
-    }
+    if (keys && !found) learn_keys(user, *keys);
     seat.route = route_of(*entry, {database, user, seat.looks_up && !base::seeded(base::bug::look_up_in_client_pool)});
     if (seat.replicates) seat.route = own_route(*seat.route, *seat.replicates);
     const auto count = [](auto &all, const std::string &name) {
@@ -117,7 +131,11 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     if (why != refusal::none || seat.looks_up) {
         seat.database = nullptr;
         seat.user = nullptr;
-        if (why != refusal::none) return {why, {}, {}, {}};
+        if (why != refusal::none) {
+            drop_route(seat);
+            drop_user(seat);
+            return {why, {}, {}, {}};
+        }
     } else {
         ++seat.database->clients;
         ++seat.user->clients;
@@ -135,8 +153,15 @@ ledger::joined ledger::join(client_seat &seat, const std::string &database, cons
     }
     if (greeting_holds(pool, seat.worker, now, out)) return {refusal::none, {}, pool.greeting, seat.route};
     const bool too_early = pool.failing && now < pool.failed_at + pool.settings->server_login_retry;
-    if (too_early && !pool.working() && !pool.asking)
-        return {refusal::server_login_failing, pool.error.message, {}, {}};
+    if (too_early && !pool.working() && !pool.asking) {
+        if (!seat.looks_up) return {refusal::server_login_failing, pool.error.message, {}, {}, pool.error.detail};
+        // It is told the error itself, which may mean that nobody is there.
+        out.push_back({.what = order::kind::refuse_by_server,
+                       .worker = seat.worker,
+                       .client = seat.id,
+                       .error = std::make_shared<const login_error>(pool.error)});
+        return {refusal::none, {}, {}, seat.route};
+    }
     seat.ticket = pool.next_ticket++;
     seat.joining = true;
     pool.joining.push_back(seat);
@@ -157,7 +182,8 @@ bool ledger::greeting_holds(pool_entry &pool, base::worker_index worker, time_po
         return false;
     }
     if (pool.idle_count == 0) return true;  // those at work speak
-    order_check(*pick_idle(pool, worker, now), out);
+    auto *const server = pick_idle(pool, worker, now);
+    order_check(*server, now, out);
     return false;
 }
 
@@ -172,33 +198,19 @@ void ledger::welcome_joiners(pool_entry &pool, orders &out) {
     }
 }
 
-bool ledger::give_key(client_seat &seat, const cancel_key &key) {
-    if (key.pid == 0 || !keys_.emplace(key.pid, &seat).second) return false;
-    seat.key = key;
-    return true;
-}
-
-std::optional<ledger::owner_of_key> ledger::find_key(const cancel_key &shown) const {
-    // The pid is no secret (PostgreSQL shows it): it may decide how long the look-up takes. The secret may not.
-    static const cancel_key none;
-    const auto it = keys_.find(shown.pid);
-    const auto &have = it == keys_.end() ? none : it->second->key;
-    const bool same = CRYPTO_memcmp(have.secret.data(), shown.secret.data(), have.secret.size()) == 0;
-    if (!same || it == keys_.end() || have.size_bytes != shown.size_bytes) return std::nullopt;
-    return owner_of_key{it->second->id, it->second->worker};
-}
-
 void ledger::leave(client_seat &seat, orders &out) {
+    cancels_.left(seat.id, out);
     cease_to_log_in(seat);
     if (seat.at != nullptr) {
         if (seat.waiting) dequeue(seat);
         if (seat.wants_own) cease_to_want_own(seat);
         if (seat.joining) seat.at->joining.erase(seat.at->joining.iterator_to(seat));
         // A server on its way to us will find nobody, and serve the next one. One of our own has no next one; the order
-        // to open it may be on its way still, and then it is closed when it is open.
+        // to open it may be on its way still, and then it is not opened.
         if (auto *const server = seat.linked; server != nullptr) {
             unlink(*server);
             if (server->own && server->where == server_place::opening) {
+                server->close_needed = true;
                 out.push_back({.what = order::kind::close,
                                .worker = server->worker,
                                .server = server->id,
@@ -206,13 +218,30 @@ void ledger::leave(client_seat &seat, orders &out) {
             }
         }
         --seat.at->clients;
+        drop_route(seat);
     }
     if (seat.database != nullptr) --seat.database->clients;
-    if (seat.user != nullptr && !base::seeded(base::bug::user_count_kept)) --seat.user->clients;
+    if (seat.user != nullptr && !base::seeded(base::bug::user_count_kept)) {
+        --seat.user->clients;
+        drop_user(seat);
+    }
     if (seat.admitted) --admitted_;
     if (seat.console) --consoles_;
-    if (seat.key.pid != 0) keys_.erase(seat.key.pid);
+    drop_key(seat);
     clients_.erase(seat.id);
+}
+
+/// It has the route of its user no more. After a reload the last one may go before its client: then the next client
+/// only gets a copy of its own.
+void ledger::drop_route(const client_seat &seat) {
+    const auto found = routes_.find({seat.route->database, seat.route->user, seat.looks_up});
+    if (found != routes_.end() && --found->second.clients <= 0) routes_.erase(found);
+}
+
+/// A user who has no pool, since the database forces another one on its servers, is known for as long as it is there.
+void ledger::drop_user(const client_seat &seat) {
+    const auto found = users_.find(seat.route->user);
+    if (found != users_.end() && found->second->clients == 0 && found->second->pools == 0) users_.erase(found);
 }
 
 // ---- the queue ----
@@ -311,7 +340,8 @@ void ledger::order_move(server_seat &server, client_seat &client, orders &out) {
                    .to = client.worker});
 }
 
-void ledger::order_check(server_seat &server, orders &out) {
+void ledger::order_check(server_seat &server, time_point now, orders &out) {
+    server.granted_at = now;
     from_idle(server);
     server.where = server_place::tested;
     ++server.at->coming;

@@ -17,10 +17,12 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/ids.hpp"
 #include "base/time.hpp"
+#include "core/cancel_book.hpp"
 #include "core/console_view.hpp"
 #include "core/orders.hpp"
 #include "core/replication.hpp"
@@ -57,6 +59,7 @@ struct client_seat : boost::intrusive::list_base_hook<> {
     bool admitted = false, waiting = false, joining = false;
     bool wants_own = false;  ///< replicates, and its server is not being opened yet
     bool console = false;    ///< an admin's, in no pool and under no limit
+    bool late = false;       ///< came when the process was shutting down already
 };
 
 using shared_credential = std::shared_ptr<const auth::credential>;
@@ -86,10 +89,14 @@ struct server_seat : by_database, by_user {
     client_seat *client = nullptr;  ///< active: whose; of an own one already while it is opened
     server_place where = server_place::opening;
     shared_credential with;  ///< what it logs in with, if that is from auth_query
-    base::time_point opened_at, idle_since, granted_at;
-    bool used = false;  ///< has served a client since it was last idle
+    base::time_point opened_at, idle_since;
+    base::time_point granted_at;  ///< or, while tested, when the check was ordered
+    bool used = false;            ///< has served a client since it was last idle
     bool close_needed = false;
-    bool own = false;  ///< opened for one replication client, and closed after it: never idle, never another's
+    bool canceling = false, held_by_cancel = false;
+    std::size_t host = 0;       ///< index into the pool's list
+    std::string name, address;  ///< where it was found by name: that, and the address it leads to
+    bool own = false;           ///< opened for one replication client, and closed after it: never idle, never another's
     pool_entry *evicted_for = nullptr;
     server_seat *evicted_with = nullptr;  ///< the two make one slot: they count as closing until both are closed
     bool ended = false;                   ///< it is, the other is not
@@ -135,18 +142,33 @@ public:
         std::string argument;
         shared_welcome greeting;
         shared_route route;
+        std::string detail{};  ///< of the refusal, in place of the table's
     };
     /// `found`: the user's secret, where auth_query found it. `keys`: what a SCRAM login with it gave us.
     joined join(client_seat &, const std::string &database, const std::string &user, const shared_credential &found,
                 const std::optional<auth::scram_keys> &keys, base::time_point now, orders &);
     /// False: the pid is taken, try another key.
-    bool give_key(client_seat &, const cancel_key &);
+    /// With `shared` another client may have the number, but not the whole key.
+    bool give_key(client_seat &, const cancel_key &, bool shared = false);
     /// Whose key this is; compared in constant time.
     struct owner_of_key {
         base::client_id client;
         base::worker_index worker = 0;
     };
     std::optional<owner_of_key> find_key(const cancel_key &) const;
+    /// The client is a CancelRequest that shows this key. An owner: cancel what that one does. None, and `forwarded`:
+    /// an order forward_cancel follows when its turn has come. Neither: it is nobody's.
+    struct canceled {
+        std::optional<owner_of_key> owner;
+        bool forwarded = false;
+    };
+    canceled cancel(client_seat &from, const cancel_key &shown, base::time_point now, orders &);
+    cancel_book &cancels() { return cancels_; }
+    /// Whether a cancel is under way to that server, and nothing else keeps it from being released.
+    void canceling(server_seat &seat, bool is, bool held) {
+        seat.canceling = is;
+        seat.held_by_cancel = held;
+    }
     /// The client needs a server: one of its own worker, at once; or null, and an order follows when its turn has come.
     server_seat *want(client_seat &, base::time_point now, orders &);
     /// It does not any more.
@@ -175,38 +197,69 @@ public:
     /// The connection is gone, for PostgreSQL too: the slot is free, the seat no more.
     void closed(server_seat &, base::time_point now, orders &);
 
+    // ---- names of servers (ledger_hosts.cpp) ----
+
+    /// It is being connected to an address that was found by name; nothing if it has gone.
+    void leads_to(base::server_id, const std::string &name, const std::string &address);
+    /// The name has other addresses: servers that lead to one that it has no more go, at the end of what runs.
+    void addresses_changed(const std::string &name, const std::vector<std::string> &addresses, base::time_point now,
+                           orders &);
+    bool has_servers_by_name(const std::string &name) const { return servers_by_name_.contains(name); }
+
     // ---- the whole ----
 
+    /// Pools where nobody waits and nothing happens are looked at this often, as PgBouncer's janitor does: of thousands
+    /// of pools few are in use, and to look at the others costs more than what is found there.
+    static constexpr base::milliseconds between_quiet_looks{300};
+    /// Some twenty times a second.
     void tick(base::time_point now, orders &);
     void apply(std::shared_ptr<const config::settings>, base::time_point now, orders &);
-    /// SHUTDOWN WAIT_FOR_CLIENTS: nobody new is let in. WAIT_FOR_SERVERS: waiters are refused as well, and servers go.
+    /// SHUTDOWN WAIT_FOR_CLIENTS: nobody who connects from now on is let in. WAIT_FOR_SERVERS: waiters are refused as
+    /// well, and servers go.
     void shut_down(bool wait_for_servers, orders &);
 
     // ---- what an admin may ask for (ledger_console.cpp); a name that is "" means all databases ----
 
     bool has_database(const std::string &name) const;
+    /// The same, but of those that only * stands for just the ones that somebody has used or named already.
+    bool knows_database(const std::string &name) const;
     /// No client gets a server; those that have one keep it until it is released, and it goes then.
     refusal pause(const std::string &name, orders &);
-    /// RESUME of all ends also the pauses of single databases.
+    /// RESUME of all ends PAUSE of all; a database that was paused by its name stays so until it is resumed by it.
     refusal resume(const std::string &name, base::time_point now, orders &);
     /// A PAUSE that was just given is taken back; others stay.
     void take_back_pause(const std::string &name, base::time_point now, orders &);
     /// PAUSE is done: PostgreSQL has ended every server.
     bool drained(const std::string &name) const;
     bool is_paused(const std::string &name) const;
-    bool any_paused() const;
+    /// And RESUME will come: nobody is refused for it.
+    bool waits_for_resume(const std::string &name) const { return is_paused(name) && !refuse_waiters_; }
+    /// No SUSPEND while anything is paused, or while shutting down.
+    refusal may_suspend() const;
     /// Of one database: whether new clients are refused.
     void disable(const std::string &name, bool disabled);
     /// Every server goes when it is next released.
     void reconnect(const std::string &name, base::time_point now, orders &);
     /// And all that had to go are gone.
     bool reconnected(const std::string &name) const;
-    /// All connections go at once, and it is paused.
-    void kill(const std::string &name, orders &);
+    /// All connections go at once, and it is paused; not while all are paused already.
+    refusal kill(const std::string &name, orders &);
     bool close_needed(base::server_id) const;
     /// False: there is none.
     bool kill_client(base::client_id, orders &) const;
     console_view view(base::time_point now) const;
+    /// Pools that were forgotten (autodb_idle_timeout, pool_idle_timeout): their numbers may count for others only when
+    /// what was counted under them has been put aside, which reuse() says.
+    struct forgotten_pool {
+        pool_index index = 0;
+        std::string database;
+    };
+    std::vector<forgotten_pool> take_forgotten() { return std::exchange(forgotten_, {}); }
+    bool has_forgotten() const { return !forgotten_.empty(); }
+    void reuse(pool_index);
+    /// What the client waits for, for the DETAIL of query_wait_timeout: ": ..." with the limit, who holds the servers
+    /// and since when. "" when it waits for none.
+    std::string why_waiting(const client_seat &, base::time_point now) const;
     /// Who waits, and why: the first `most` of each pool in line, or one client alone.
     std::vector<wait_view> waits(base::client_id only, std::size_t most, base::time_point now) const;
 
@@ -221,6 +274,9 @@ public:
 private:
     pool_entry &pool_of(const config::database &entry, const pool_key &);
     shared_route route_of(const config::database &entry, const pool_key &);
+    void drop_route(const client_seat &);
+    void drop_user(const client_seat &);
+    void learn_keys(const std::string &user, const auth::scram_keys &);
     static void learn(pool_entry &, const shared_credential &found, const std::optional<auth::scram_keys> &keys);
     bool ask_anew(const server_seat &, orders &);
     static void refuse_joiners(pool_entry &, orders &);
@@ -229,7 +285,7 @@ private:
     bool paused(const pool_entry &) const;
     database_count *count_of(const std::string &name);
     wait_view reason_of(const pool_entry &, const client_seat &, base::time_point now) const;
-    void close_idle(const database_count *, std::string_view why, orders &);
+    void close_unused(const database_count *, std::string_view why, orders &);
     bool greeting_holds(pool_entry &, base::worker_index worker, base::time_point now, orders &);
     static void welcome_joiners(pool_entry &, orders &);
     void end_login(client_seat &, refusal, orders &);
@@ -243,6 +299,8 @@ private:
     void serve_from_idle(pool_entry &, base::time_point now, orders &);
     void evict_for(pool_entry &, const client_seat *owner, base::time_point now, orders &);
     static void evict(server_seat &, pool_entry &for_pool);
+    static std::size_t choose_host(pool_entry &, base::time_point now);
+    static bool try_other_host(server_seat &, const login_error &, base::time_point now);
     static server_seat *longest_idle(const pool_entry &);
     static client_seat *first_asker(const pool_entry &, client_seat *waiter);
     bool owner_needs_room(const pool_entry &, base::time_point now) const;
@@ -255,11 +313,12 @@ private:
     static void insert(client_queue &, client_seat &);
     void dequeue(client_seat &);
     void cease_to_log_in(client_seat &);
+    void drop_key(const client_seat &);
     client_seat *first_waiter(const pool_entry &) const;
     client_seat *next_waiter(const pool_entry &, base::worker_index worker) const;
     server_seat *pick_idle(const pool_entry &, base::worker_index worker, base::time_point now) const;
     static bool needs_check(const server_seat &, base::time_point now);
-    void order_check(server_seat &, orders &);
+    void order_check(server_seat &, base::time_point now, orders &);
     void order_move(server_seat &, client_seat &, orders &);
     void grant(server_seat &, client_seat &, base::time_point now);
     static void unlink(server_seat &);
@@ -269,9 +328,16 @@ private:
     void from_idle(server_seat &);
     void start_closing(server_seat &);
     void order_close(server_seat &, std::string_view why, orders &);
+    static bool was_silent(const server_seat &, base::time_point now);
+    void close_likely_dead(pool_entry &, std::size_t host, base::time_point now, orders &);
     void free_slot(server_seat &);
+    void lead_nowhere(const server_seat &);
     bool lifetime_over(pool_entry &, const server_seat &, base::time_point now);
     void tick_pool(pool_entry &, base::time_point now, orders &);
+    void end_sessions(pool_entry &, orders &);
+    bool unused_for_long(pool_entry &, base::time_point now) const;
+    void forget_vacant();
+    bool in_use(const pool_entry &) const;
     void retry_others(const pool_entry &, base::time_point now, orders &);
 
     std::shared_ptr<const config::settings> settings_;
@@ -279,16 +345,30 @@ private:
     std::uint64_t last_id_ = 0;
     std::size_t admitted_ = 0, consoles_ = 0;
     std::size_t unauthenticated_count_ = 0;
+    /// Of what the process is short, so that no connection can be opened, "" of nothing; and when it is tried again.
+    std::string short_of_;
+    base::time_point short_until_ = base::time_point::min();
     bool paused_ = false, shutting_down_ = false, refuse_waiters_ = false;
     std::unordered_map<base::client_id, std::unique_ptr<client_seat>> clients_;
     std::unordered_map<base::server_id, std::unique_ptr<server_seat>> servers_;
     client_queue unauthenticated_;  ///< from connected() to join(), the oldest first
     std::vector<std::unique_ptr<pool_entry>> pools_;
     std::map<pool_key, pool_entry *> pool_by_name_;
-    std::map<pool_key, shared_route> routes_;
+    std::vector<forgotten_pool> forgotten_;        ///< the desk has not heard of them yet
+    std::map<pool_index, std::string> unsettled_;  ///< it has, or not; and their databases
+    std::vector<pool_index> reusable_;
+    std::unique_ptr<database_count> no_database_;  ///< of vacant ones
+    std::unique_ptr<user_count> no_user_;
+    struct known_route {
+        shared_route it;
+        int clients = 0;
+    };
+    std::map<pool_key, known_route> routes_;  ///< of the clients that are there: names may be made up without end
     std::map<std::string, std::unique_ptr<database_count>, std::less<>> databases_;
     std::map<std::string, std::unique_ptr<user_count>, std::less<>> users_;
-    std::unordered_map<std::uint32_t, client_seat *> keys_;
+    std::unordered_map<std::string, int> servers_by_name_;  ///< how many lead there
+    std::unordered_multimap<std::uint32_t, client_seat *> keys_;
+    cancel_book cancels_;
     struct learnt_keys {
         base::secret stored;
         auth::scram_keys keys;

@@ -2,6 +2,7 @@
 // Source: PgBouncer documentation, "Process controlling commands".
 #include <algorithm>
 
+#include "config/values.hpp"
 #include "core/ledger.hpp"
 #include "core/pool.hpp"
 
@@ -21,6 +22,10 @@ bool ledger::has_database(const std::string &name) const {
     return settings_->find_database(name) != nullptr;
 }
 
+bool ledger::knows_database(const std::string &name) const {
+    return has_database(name) && (settings_->databases.contains(name) || databases_.contains(name));
+}
+
 /// Null for "", which is all of them.
 database_count *ledger::count_of(const std::string &name) {
     if (name.empty()) return nullptr;
@@ -33,29 +38,32 @@ database_count *ledger::count_of(const std::string &name) {
 
 refusal ledger::pause(const std::string &name, orders &out) {
     if (shutting_down_) return refusal::console_shutting_down;
+    if (paused_) return refusal::console_already_paused;
     auto *const database = count_of(name);
-    if (database == nullptr && paused_) return refusal::console_already_paused;
     (database != nullptr ? database->paused : paused_) = true;
-    close_idle(database, "pause mode", out);
+    close_unused(database, "pause mode", out);
     return refusal::none;
 }
 
-void ledger::close_idle(const database_count *database, std::string_view why, orders &out) {
+void ledger::close_unused(const database_count *database, std::string_view why, orders &out) {
     for (const auto &[id, seat] : servers_) {
-        if (seat->where == server_place::idle && is_of(*seat, database)) order_close(*seat, why, out);
+        if (!is_of(*seat, database)) continue;
+        if (seat->where == server_place::idle) order_close(*seat, why, out);
+        if (seat->where != server_place::opening || seat->own) continue;
+        // One that does not answer would take its time. If it has logged in meanwhile, it goes for close_needed.
+        seat->close_needed = true;
+        out.push_back({.what = order::kind::close, .worker = seat->worker, .server = id, .why = why});
     }
 }
 
 refusal ledger::resume(const std::string &name, time_point now, orders &out) {
     if (refuse_waiters_) return refusal::console_shutting_down;  // while shutting down RESUME is ignored
-    bool paused = false;
-    if (auto *const database = count_of(name); database != nullptr) {
-        paused = std::exchange(database->paused, false);
-        if (!paused) return refusal::console_database_not_paused;
+    if (name.empty()) {
+        if (!std::exchange(paused_, false)) return refusal::console_not_paused;
     } else {
-        paused = std::exchange(paused_, false);
-        for (const auto &[each, count] : databases_) paused = std::exchange(count->paused, false) || paused;
-        if (!paused) return refusal::console_not_paused;
+        const auto found = databases_.find(name);
+        const bool was = found != databases_.end() && std::exchange(found->second->paused, false);
+        if (!was) return refusal::console_database_not_paused;
     }
     for (const auto &pool : pools_) serve(*pool, now, out);
     return refusal::none;
@@ -79,8 +87,11 @@ bool ledger::is_paused(const std::string &name) const {
     return paused_ || (found != databases_.end() && found->second->paused);
 }
 
-bool ledger::any_paused() const {
-    return paused_ || std::any_of(databases_.begin(), databases_.end(), [](auto &it) { return it.second->paused; });
+refusal ledger::may_suspend() const {
+    if (shutting_down_) return refusal::console_shutting_down;
+    if (paused_) return refusal::console_already_paused;
+    const bool any = std::any_of(databases_.begin(), databases_.end(), [](auto &it) { return it.second->paused; });
+    return any ? refusal::console_suspend_while_paused : refusal::none;
 }
 
 void ledger::shut_down(bool wait_for_servers, orders &out) {
@@ -88,7 +99,7 @@ void ledger::shut_down(bool wait_for_servers, orders &out) {
     if (!wait_for_servers) return;
     refuse_waiters_ = true;
     paused_ = true;
-    close_idle(nullptr, "pause mode", out);
+    close_unused(nullptr, "pause mode", out);
     for (const auto &[id, seat] : clients_) {
         const bool own_coming = seat->linked != nullptr && seat->linked->where == server_place::opening;
         if (!seat->waiting && !seat->joining && !seat->wants_own && !own_coming) continue;
@@ -114,10 +125,10 @@ void ledger::reconnect(const std::string &name, time_point now, orders &out) {
     }
     for (const auto &[id, seat] : servers_) {
         if (!is_of(*seat, database) || seat->where == server_place::closing) continue;
-        seat->close_needed = true;
+        seat->close_needed = seat->at->outdated = true;
         // One that replicates would not be given back for as long as its client stays.
         const bool own = seat->own && seat->where == server_place::active;
-        if (seat->where == server_place::idle || own) order_close(*seat, "obsolete connection", out);
+        if (seat->where == server_place::idle || own) order_close(*seat, "database configuration changed", out);
     }
     for (const auto &pool : pools_) serve(*pool, now, out);
 }
@@ -130,7 +141,8 @@ bool ledger::reconnected(const std::string &name) const {
                         [&](const auto &it) { return it.second->close_needed && is_of(*it.second, database); });
 }
 
-void ledger::kill(const std::string &name, orders &out) {
+refusal ledger::kill(const std::string &name, orders &out) {
+    if (paused_) return refusal::console_already_paused;
     auto *const database = count_of(name);
     (database != nullptr ? database->paused : paused_) = true;
     for (const auto &[id, seat] : clients_) {
@@ -149,6 +161,7 @@ void ledger::kill(const std::string &name, orders &out) {
                 {.what = order::kind::close, .worker = seat->worker, .server = id, .why = "database removed"});
         }
     }
+    return refusal::none;
 }
 
 bool ledger::close_needed(base::server_id id) const {
@@ -176,10 +189,11 @@ console_view ledger::view(time_point now) const {
     all.servers = servers_.size();
     all.paused = paused_;
     for (const auto &[name, count] : databases_)
-        all.databases[name] = {count->servers, count->clients, paused_ || count->paused, count->disabled};
+        all.databases[name] = {count->servers, count->clients, count->paused, count->disabled};
     for (const auto &[name, count] : users_) all.users[name] = {count->servers, count->clients, false, false};
     std::vector<std::size_t> row_of(pools_.size());
     all.database_of_pool.resize(pools_.size());
+    for (const auto &[index, database] : unsettled_) all.database_of_pool[index] = database;
     for (const auto &[key, pool] : pool_by_name_) {  // in the order of the names
         all.database_of_pool[pool->index] = key.database;
         const bool same = !all.pools.empty() && all.pools.back().database == key.database &&
@@ -204,7 +218,13 @@ console_view ledger::view(time_point now) const {
             case server_place::idle:
                 ++(needs_check(*seat, now) ? row.used : row.idle);
                 break;
-            case server_place::active:  // without a client: its reset query runs, or what a client left is ended
+            case server_place::active:
+                row.canceling += seat->canceling ? 1 : 0;
+                if (seat->held_by_cancel) {
+                    ++row.being_canceled;
+                    break;
+                }
+                // Without a client: its reset query runs, or what a client left is ended.
                 ++(seat->client != nullptr ? row.active : row.tested);
                 break;
             case server_place::tested:
@@ -214,6 +234,13 @@ console_view ledger::view(time_point now) const {
                 ++row.closing;
                 break;
         }
+    }
+    all.peers = cancels_.peers();
+    for (const auto &[from, it] : cancels_.all()) {
+        const auto whom = clients_.find(it.whom);
+        if (whom == clients_.end() || whom->second->at == nullptr) continue;
+        auto &row = all.pools[row_of[whom->second->at->index]];
+        ++(it.phase == cancel_phase::sent ? row.clients_canceling : row.clients_canceling_later);
     }
     return all;
 }
@@ -238,15 +265,17 @@ wait_view ledger::reason_of(const pool_entry &pool, const client_seat &seat, tim
         return "all " + std::to_string(servers) + " servers of " + std::string(whose) + " are in use";
     };
     if (paused(pool)) {
-        because("PAUSE", "the database is paused: RESUME ends it");
+        because("PAUSE", "the database is paused: RESUME " + (paused_ ? std::string() : it.database + " ") + "ends it");
     } else if (pool.failing) {
-        because("server_login_retry", "no server can be logged in to: " + pool.error.message);
+        because("server_login_retry", "no server can be logged in to: " + pool.error.text());
     } else if (full(settings.pool_size, pool.total)) {
         because("pool_size", all_in_use(pool.total, "the pool"));
     } else if (full(settings.max_db_connections, pool.database->servers)) {
         because("max_db_connections", all_in_use(pool.database->servers, "the database"));
     } else if (full(settings.max_user_connections, pool.user->servers)) {
         because("max_user_connections", all_in_use(pool.user->servers, "the user"));
+    } else if (!short_of_.empty()) {
+        because("open files", "no connection to a server can be opened: " + short_of_);
     } else {
         because("", "a server is being opened or checked");
     }
@@ -263,6 +292,19 @@ wait_view ledger::reason_of(const pool_entry &pool, const client_seat &seat, tim
     it.holder_worker = longest->client->worker;
     it.held = std::chrono::duration_cast<base::duration>(now - longest->granted_at);
     return it;
+}
+
+std::string ledger::why_waiting(const client_seat &seat, time_point now) const {
+    if (seat.at == nullptr || !(seat.waiting || seat.joining || seat.wants_own)) return {};
+    const auto it = reason_of(*seat.at, seat, now);
+    auto text = ": " + it.reason;
+    if (!it.limit.empty()) text += " (" + std::string(it.limit) + ")";
+    if (!it.holder) return text;
+    const auto found = clients_.find(it.holder);
+    text += "; the longest, for " + config::seconds_text(std::chrono::round<base::milliseconds>(it.held)) +
+            " s, by client " + std::to_string(it.holder.value);
+    if (found != clients_.end()) text += " of user " + found->second->route->user;
+    return text + " (SHOW WHY, SHOW CLIENTS)";
 }
 
 std::vector<wait_view> ledger::waits(base::client_id only, std::size_t most, time_point now) const {

@@ -22,17 +22,21 @@ void ledger::learn(pool_entry &pool, const shared_credential &found, const std::
     if (keys) pool.found_keys = keys;
 }
 
-/// The password may have been changed since the last client logged in. Once for each secret; meanwhile all wait.
+/// The password may have been changed since the last client logged in. Once for each secret, for a login will show
+/// another; of a user that no client logs in as, after each failure. Meanwhile all wait.
 bool ledger::ask_anew(const server_seat &seat, orders &out) {
     auto &pool = *seat.at;
     if (pool.asking) return true;
-    if (pool.doubted && pool.doubted->text.equals(seat.with->text)) return false;
+    const bool asked = pool.doubted && pool.doubted->text.equals(seat.with->text);
+    if (asked && !pool.settings->forced_user) return false;
     auto question = question_for(*settings_, pool.settings->database, pool.settings->user);
     if (!question) return false;
     pool.asking = true;
     pool.doubted = seat.with;
     out.push_back({.what = order::kind::find_secret,
                    .worker = seat.worker,
+                   .why = seat.with->text.empty() ? "its password is neither in [databases] nor in auth_file"
+                                                  : "a server has refused what it found",
                    .pool = pool.index,
                    .question = std::make_shared<const secret_question>(std::move(*question))});
     return true;

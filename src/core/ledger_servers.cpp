@@ -11,6 +11,13 @@ namespace pgsluice::core {
 
 using base::time_point;
 
+namespace {
+
+/// Without a descriptor for a connection it is tried again after this time, for as long as somebody waits.
+constexpr base::milliseconds pause_when_short{100};
+
+}  // namespace
+
 // ---- limits ----
 
 bool ledger::under_limits(const pool_entry &pool) const {
@@ -25,7 +32,7 @@ bool ledger::surplus(const pool_entry &pool) {
     const auto &settings = *pool.settings;
     const auto &database = *pool.database;
     const auto &user = *pool.user;
-    return (settings.pool_size > 0 && pool.live() > settings.pool_size + settings.reserve_pool_size) ||
+    return (settings.pool_size > 0 && pool.live() > settings.most_servers()) ||
            over(settings.max_db_connections, database.servers - database.closing) ||
            over(settings.max_user_connections, user.servers - user.closing);
 }
@@ -36,7 +43,7 @@ bool ledger::paused(const pool_entry &pool) const {
 
 /// The pool's servers may log in now, as far as no limit forbids it.
 bool ledger::may_log_in(const pool_entry &pool, time_point now) const {
-    if (paused(pool) || refuse_waiters_ || pool.removed || pool.asking) return false;
+    if (paused(pool) || refuse_waiters_ || pool.removed || pool.asking || now < short_until_) return false;
     // While logins succeed they go in parallel; after a failure one at a time, no sooner than server_login_retry.
     if (pool.failing && (pool.opening > 0 || now < pool.failed_at + pool.settings->server_login_retry)) return false;
     return pool.greeting || pool.opening == 0;
@@ -47,8 +54,7 @@ bool ledger::has_room(const pool_entry &pool, const client_seat *oldest, time_po
     const auto &settings = *pool.settings;
     if (settings.pool_size <= 0 || pool.total < settings.pool_size) return true;
     return oldest != nullptr && settings.reserve_pool_timeout > base::duration::zero() &&
-           pool.total < settings.pool_size + settings.reserve_pool_size &&
-           now >= oldest->waiting_since + settings.reserve_pool_timeout;
+           pool.total < settings.most_servers() && now >= oldest->waiting_since + settings.reserve_pool_timeout;
 }
 
 bool ledger::may_open(const pool_entry &pool, time_point now) const {
@@ -77,7 +83,6 @@ void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owne
         connect->settings = owner->route->settings;
     }
     connect->secret = pool.secret;
-    connect->from_reserve = pool.settings->pool_size > 0 && pool.total > pool.settings->pool_size;
     connect->secret.derived = pool.derived;
     if (pool.found && pool.secret.credential.text.empty()) {
         connect->secret.credential = *pool.found;
@@ -88,11 +93,9 @@ void ledger::open(pool_entry &pool, base::worker_index worker, client_seat *owne
     if (learnt != pass_through_.end() && learnt->second.stored.equals(connect->secret.credential.text)) {
         connect->secret.keys = learnt->second.keys;
     }
-    connect->host = pool.next_host % pool.settings->hosts.size();
-    connect->attempt = pool.attempts++;
+    seat->host = connect->host = choose_host(pool, now);
     const bool newest = pool.settings->server_protocol == config::protocol_version::v3_2 && !pool.speaks_3_0;
     connect->protocol = newest ? wire::protocol_3_2 : wire::protocol_3_0;
-    if (pool.settings->load_balance) ++pool.next_host;
     out.push_back({.what = order::kind::open,
                    .worker = worker,
                    .server = seat->id,
@@ -108,7 +111,7 @@ void ledger::serve_from_idle(pool_entry &pool, time_point now, orders &out) {
         auto *const server = pick_idle(pool, client->worker, now);
         if (needs_check(*server, now)) {
             if (static_cast<int>(pool.waiting_count) <= pool.coming) break;
-            order_check(*server, out);
+            order_check(*server, now, out);
             continue;
         }
         dequeue(*client);
@@ -132,7 +135,8 @@ void ledger::serve(pool_entry &pool, time_point now, orders &out) {
         // What keeps the pool's servers from logging in does not concern those of replication: they ask for other
         // things.
         const bool shared = more > 0 && may_log_in(pool, now);
-        const bool owned = pool.owner_count > 0 && !paused(pool) && !refuse_waiters_ && !pool.removed;
+        const bool owned =
+            pool.owner_count > 0 && !paused(pool) && !refuse_waiters_ && !pool.removed && now >= short_until_;
         if ((shared ? more : 0) + (owned ? pool.owner_count : 0) <= pool.evicting) return;
         auto *client = shared ? first_waiter(pool) : nullptr;
         if (shared && client == nullptr) client = &pool.joining.front();
@@ -144,6 +148,7 @@ void ledger::serve(pool_entry &pool, time_point now, orders &out) {
             return;
         }
         open(pool, client->worker, owner, now, out);  // where it is wanted
+        if (pool.settings->pool_size > 0 && pool.total > pool.settings->pool_size) out.back().client = client->id;
     }
 }
 
@@ -201,6 +206,7 @@ void ledger::evict_for(pool_entry &pool, const client_seat *owner, time_point no
 void ledger::opened(server_seat &seat, const shared_welcome &greeting,
                     const std::optional<auth::scram_derived> &derived, time_point now, orders &out) {
     auto &pool = *seat.at;
+    short_of_.clear();
     --pool.opening;
     pool.coming -= seat.own ? 0 : 1;
     seat.opened_at = now;
@@ -209,6 +215,7 @@ void ledger::opened(server_seat &seat, const shared_welcome &greeting,
     if (seat.close_needed) return;      // opened under a configuration that is gone: its words do not count
     if (derived) pool.derived = derived;
     pool.doubted = nullptr;
+    if (seat.host < pool.hosts.size()) pool.hosts[seat.host].worked();
     if (seat.own) return;  // what its client asked for is no other's
     pool.failing = false;
     // Where nothing changed the old one stays: clients and servers that share a set are known for equal at a look.
@@ -224,18 +231,21 @@ void ledger::renew_greeting(const server_seat &seat, shared_welcome greeting) {
 
 void ledger::open_failed(server_seat &seat, const login_error &error, time_point now, orders &out) {
     auto &pool = *seat.at;
+    short_of_ = error.ours ? error.text() : "";
+    if (error.ours) short_until_ = now + pause_when_short;
     const bool other_words = error.protocol_refused && !pool.speaks_3_0;
     if (!seat.close_needed) pool.speaks_3_0 = pool.speaks_3_0 || error.protocol_refused;
-    if (seat.own) return own_open_failed(seat, error, other_words && error.from_server, now, out);
+    if (seat.own) return own_open_failed(seat, error, error.ours || (other_words && error.from_server), now, out);
     start_closing(seat);
-    if (seat.close_needed) return;
+    if (seat.close_needed || error.ours) return;
     if (other_words && error.from_server) return serve(pool, now, out);  // it is there, and is asked again at once
+    pool.error = error;
+    if (try_other_host(seat, error, now)) return serve(pool, now, out);
     pool.failing = true;
     pool.failed_at = now;
-    pool.error = error;
-    if (!pool.settings->load_balance) ++pool.next_host;
     if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
-    if (error.refuses_secret() && seat.with) {
+    const bool lacks_secret = seat.with && seat.with->text.empty() && error.sqlstate == "28P01";
+    if (seat.with && (error.refuses_secret() || lacks_secret)) {
         // Another secret was found while this one was on its way: that one is tried at once.
         const bool outdated = pool.found && !pool.found->text.equals(seat.with->text);
         if (outdated) pool.failing = false;
@@ -279,10 +289,9 @@ void ledger::cease_to_want_own(client_seat &seat) {
 void ledger::own_open_failed(server_seat &seat, const login_error &error, bool again, time_point now, orders &out) {
     auto &pool = *seat.at;
     auto *const client = seat.client;
-    again = again || seat.close_needed;
+    again = again || seat.close_needed || try_other_host(seat, error, now);
     start_closing(seat);
     if (client == nullptr) return;
-    if (!again && !error.from_server && !pool.settings->load_balance) ++pool.next_host;
     if (pool.derived && error.sqlstate == "28P01") pool.derived.reset();
     if (again) {
         want_own(*client);
@@ -404,11 +413,29 @@ void ledger::order_close(server_seat &seat, std::string_view why, orders &out) {
     out.push_back({.what = order::kind::close, .worker = seat.worker, .server = seat.id, .why = why});
 }
 
+/// Its check had no answer for so long that the connection must be dead.
+bool ledger::was_silent(const server_seat &seat, time_point now) {
+    const auto limit = seat.at->settings->server_connect_timeout;
+    return seat.where == server_place::tested && limit > base::duration::zero() && now >= seat.granted_at + limit / 2;
+}
+
+/// Where one was silent, so are those to the same host that have been idle for as long, most likely: each would have a
+/// waiter wait for its check in vain.
+void ledger::close_likely_dead(pool_entry &pool, std::size_t host, time_point now, orders &out) {
+    for (auto &list : pool.idle) {
+        const auto all = list;
+        for (auto *const it : all)
+            if (it->host == host && needs_check(*it, now)) order_close(*it, "test query timeout of another", out);
+    }
+}
+
 void ledger::closing(server_seat &seat, time_point now, orders &out) {
     auto &pool = *seat.at;
     auto *const client = seat.client;
     const bool never_arrived = client != nullptr && client->promised == &seat;
+    const bool silent = was_silent(seat, now);
     start_closing(seat);
+    if (silent) close_likely_dead(pool, seat.host, now, out);
     if (never_arrived) enqueue(pool, *client);
     serve(pool, now, out);
 }
@@ -441,6 +468,7 @@ void ledger::free_slot(server_seat &seat) {
     gone(*seat.at->database, seat.at->database->servers);
     gone(*seat.at->user, seat.at->user->servers);
     if (seat.evicted_for != nullptr) --seat.evicted_for->evicting;
+    lead_nowhere(seat);
     servers_.erase(seat.id);
 }
 

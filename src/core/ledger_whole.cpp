@@ -25,6 +25,9 @@ server_secret ledger::secret_of(const pool_entry &pool, const config::database &
 
 void ledger::configure(pool_entry &pool, const config::database &entry) {
     pool.secret = secret_of(pool, entry);
+    // A user of the entry's without a password there or in auth_file: auth_query is asked when a server wants one.
+    const bool lacks = pool.settings->forced_user && pool.secret.credential.text.empty();
+    if (lacks && !pool.found) pool.found = std::make_shared<const auth::credential>();
 }
 
 namespace {
@@ -47,7 +50,8 @@ pool_entry &ledger::pool_of(const config::database &configured, const pool_key &
     const auto own = asked.looks_up ? for_look_ups(configured) : config::database();
     const auto &entry = asked.looks_up ? own : configured;
     auto fresh = std::make_unique<pool_entry>();
-    fresh->index = static_cast<pool_index>(pools_.size());
+    fresh->looks_up = asked.looks_up;
+    fresh->index = reusable_.empty() ? static_cast<pool_index>(pools_.size()) : reusable_.back();
     fresh->settings =
         std::make_shared<const config::pool_settings>(config::resolve_pool(*settings_, entry, key.database, key.user));
     fresh->idle.resize(workers_);
@@ -58,15 +62,23 @@ pool_entry &ledger::pool_of(const config::database &configured, const pool_key &
     auto &users = users_[key.user];
     if (!users) users = std::make_unique<user_count>();
     fresh->user = users.get();
+    ++fresh->database->pools;
+    ++fresh->user->pools;
     configure(*fresh, entry);
     auto &it = *fresh;
-    pools_.push_back(std::move(fresh));
+    if (reusable_.empty()) {
+        pools_.push_back(std::move(fresh));
+    } else {
+        pools_[reusable_.back()] = std::move(fresh);
+        reusable_.pop_back();
+    }
     pool_by_name_.emplace(key, &it);
     return it;
 }
 
 shared_route ledger::route_of(const config::database &entry, const pool_key &key) {
-    auto &known = routes_[key];
+    auto &[known, clients] = routes_[key];
+    ++clients;
     if (known) return known;
     auto &pool = pool_of(entry, key);
     auto fresh = std::make_shared<route>();
@@ -106,7 +118,13 @@ shared_route ledger::own_route(const route &usual, const replication_start &star
 }
 
 void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now, orders &out) {
+    // PAUSE and DISABLE were of the entry that goes, not of one that may come back under its name.
+    for (const auto &[name, count] : databases_) {
+        const bool gone = settings_->databases.contains(name) && !fresh->databases.contains(name);
+        if (gone || fresh->find_database(name) == nullptr) count->paused = count->disabled = false;
+    }
     settings_ = std::move(fresh);
+    cancels_.use(*settings_, out);
     routes_.clear();
     for (const auto &[key, pool] : pool_by_name_) {
         const auto *entry = settings_->find_database(key.database);
@@ -126,11 +144,13 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
         }
         if (!renew) continue;
         pool->failing = pool->speaks_3_0 = false;
+        pool->hosts.clear();
+        pool->next_host = 0;
         pool->derived.reset();
         if (!pool->removed) pool->greeting = nullptr;
         for (const auto &[id, seat] : servers_) {
             if (seat->at != pool || seat->where == server_place::closing) continue;
-            seat->close_needed = true;
+            seat->close_needed = pool->outdated = true;
             // One that replicates would not be given back for as long as its client stays.
             const bool own = seat->own && seat->where == server_place::active && !pool->removed;
             if (seat->where != server_place::idle && !own) continue;
@@ -158,23 +178,98 @@ void ledger::apply(std::shared_ptr<const config::settings> fresh, time_point now
         next->pool = seat->at->index;  // for life: its servers know the client's parameters
         next->settings = seat->at->settings;
         seat->route = seat->replicates ? own_route(*next, *seat->replicates) : std::move(next);
-        out.push_back({.what = order::kind::reroute, .worker = seat->worker, .client = id, .new_route = seat->route});
+        out.push_back({.what = order::kind::reroute, .worker = seat->worker, .client = id});
     }
     for (const auto &pool : pools_) serve(*pool, now, out);
 }
 
-/// A pool of a forced user keeps min_pool_size from the start, without waiting for its first client.
+/// A pool of a forced user keeps min_pool_size from the start, without waiting for its first client. Where there is
+/// nothing to keep it comes with that client, as every other.
 void ledger::make_forced_pools() {
     for (const auto &[name, entry] : settings_->databases) {
-        if (entry.user) pool_of(entry, {name, *entry.user});
+        const bool keeps = entry.min_pool_size.value_or(settings_->global.min_pool_size) > 0;
+        if (entry.user && keeps) pool_of(entry, {name, *entry.user});
     }
 }
 
 // ---- time ----
 
 void ledger::tick(time_point now, orders &out) {
+    cancels_.tick(now, out);
+    bool vacated = false;
     for (const auto &pool : pools_) {
+        if (pool->vacant || (pool->quiet() && now < pool->next_look)) continue;
+        const auto before = out.size();
         if (pool->total > 0 || pool->clients > 0 || pool->settings->forced_user) tick_pool(*pool, now, out);
+        const bool at_rest = pool->quiet() && out.size() == before;
+        pool->next_look = at_rest ? now + between_quiet_looks : now;
+        if (in_use(*pool)) {
+            pool->empty_since = base::never;
+        } else {
+            pool->vacant = unused_for_long(*pool, now);
+            vacated = vacated || pool->vacant;
+        }
+    }
+    if (vacated) forget_vacant();
+}
+
+// ---- pools that nobody uses ----
+
+bool ledger::in_use(const pool_entry &pool) const {
+    // A pool that keeps min_pool_size without clients is wanted, though no server can be had for now.
+    const bool kept = pool.settings->forced_user && pool.settings->min_pool_size > 0 && !pool.removed;
+    return pool.total > 0 || pool.clients > 0 || pool.evicting > 0 || pool.asking || kept || paused(pool) ||
+           pool.database->disabled;
+}
+
+bool ledger::unused_for_long(pool_entry &pool, time_point now) const {
+    // Whoever may not log in names databases as they like, and each would be kept.
+    if (pool.looks_up && pool.settings->from_wildcard && pool.failing && pool.error.sqlstate == "3D000") return true;
+    if (pool.empty_since == base::never) pool.empty_since = now;
+    const auto &global = settings_->global;
+    const auto limit = pool.settings->from_wildcard ? global.autodb_idle_timeout : global.pool_idle_timeout;
+    return limit > base::duration::zero() && now >= pool.empty_since + limit;
+}
+
+/// Nobody knows them: what has an index or a pointer is a client, a server or a route, and there are none.
+void ledger::forget_vacant() {
+    auto *const no_database = no_database_.get();
+    auto *const no_user = no_user_.get();
+    std::erase_if(routes_, [&](const auto &it) { return pools_[it.second.it->pool]->vacant; });
+    std::erase_if(pool_by_name_, [&](const auto &it) {
+        const auto &[key, pool] = it;
+        if (!pool->vacant) return false;
+        forgotten_.push_back({pool->index, key.database});
+        unsettled_.emplace(pool->index, key.database);
+        --std::exchange(pool->database, no_database)->pools;
+        --std::exchange(pool->user, no_user)->pools;
+        pool->greeting = nullptr;
+        pool->found = pool->doubted = nullptr;
+        return true;
+    });
+    const auto of_nobody = [](const auto &it) { return it.second->pools == 0 && it.second->clients == 0; };
+    std::erase_if(databases_,
+                  [&](const auto &it) { return of_nobody(it) && !it.second->paused && !it.second->disabled; });
+    std::erase_if(users_, of_nobody);
+}
+
+void ledger::reuse(pool_index index) {
+    unsettled_.erase(index);
+    reusable_.push_back(index);
+}
+
+/// server_fast_close: those that have to go are closed between two transactions, and their clients with them. Said
+/// again and again, since a server may be on its way between two workers, or at work.
+void ledger::end_sessions(pool_entry &pool, orders &out) {
+    pool.outdated = false;
+    for (const auto &[id, seat] : servers_) {
+        if (seat->at != &pool || !seat->close_needed || seat->own || seat->client == nullptr) continue;
+        if (seat->where != server_place::active) continue;
+        pool.outdated = true;
+        out.push_back({.what = order::kind::end_session,
+                       .worker = seat->worker,
+                       .server = id,
+                       .refused = refusal::configuration_changed});
     }
 }
 
@@ -200,9 +295,10 @@ void ledger::tick_pool(pool_entry &pool, time_point now, orders &out) {
         }
     }
     serve(pool, now, out);
+    if (pool.outdated && settings.server_fast_close && settings.pool_mode == config::pool_mode::session)
+        end_sessions(pool, out);
     const bool keeps_minimum = settings.forced_user || pool.clients > 0;
-    while (keeps_minimum && pool.total < settings.min_pool_size && !pool.failing && may_open(pool, now) &&
-           under_limits(pool)) {
+    while (keeps_minimum && pool.total < settings.min_pool_size && may_open(pool, now) && under_limits(pool)) {
         open(pool, static_cast<base::worker_index>(static_cast<std::uint32_t>(pool.total) % workers_), nullptr, now,
              out);
     }
@@ -230,7 +326,21 @@ std::string ledger::check() const {
     }
     for (const auto &[name, count] : users_) {
         if (!counts(*count, &client_seat::user, &pool_entry::user)) return "a user's counts differ";
+        if (count->clients == 0 && count->pools == 0) return "a user is remembered that nobody is";
     }
+    for (const auto &it : routes_) {
+        const auto has = [&key = it.first](const auto &client) {
+            const auto &seat = *client.second;
+            return seat.at != nullptr && seat.route->database == key.database && seat.route->user == key.user;
+        };
+        if (std::count_if(clients_.begin(), clients_.end(), has) < it.second.clients)
+            return "a route is remembered that no client has";
+    }
+    std::unordered_map<std::string, int> by_name;
+    for (const auto &[id, seat] : servers_) {
+        if (!seat->name.empty()) ++by_name[seat->name];
+    }
+    if (by_name != servers_by_name_) return "servers by name are miscounted";
     std::size_t admitted = 0;
     for (const auto &[id, seat] : clients_) admitted += seat->admitted ? 1 : 0;
     if (admitted != admitted_) return "admitted clients are miscounted";
@@ -267,7 +377,7 @@ std::string ledger::check() const {
         const auto over = [](int limit, const auto &count, int servers) {
             return limit > 0 && servers > std::max(limit, count.inherited);
         };
-        if (settings.pool_size > 0 && over(settings.pool_size + settings.reserve_pool_size, *pool, total))
+        if (settings.pool_size > 0 && total > std::max<std::int64_t>(settings.most_servers(), pool->inherited))
             return "more servers than pool_size";
         if (over(settings.max_db_connections, *pool->database, pool->database->servers))
             return "more servers than max_db_connections";

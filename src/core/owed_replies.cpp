@@ -73,6 +73,16 @@ void owed_replies::take_next(outcome how) {
     if (ends_batch(request_of(entry))) --ends_;
 }
 
+void owed_replies::forget_ended() {
+    if (head_ == queue_.size()) {
+        queue_.clear();
+        head_ = 0;
+    } else if (head_ > 4096 && head_ > queue_.size() / 2) {
+        queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(head_));
+        head_ = 0;
+    }
+}
+
 /// The request at the head has its answer.
 void owed_replies::end_next(outcome how) {
     do take_next(how);
@@ -83,16 +93,6 @@ void owed_replies::end_next(outcome how) {
 void owed_replies::drop_until(std::size_t index, outcome how) {
     while (head_ < index) take_next(how);
     forget_ended();
-}
-
-void owed_replies::forget_ended() {
-    if (head_ == queue_.size()) {
-        queue_.clear();
-        head_ = 0;
-    } else if (head_ > 4096 && head_ > queue_.size() / 2) {
-        queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(head_));
-        head_ = 0;
-    }
 }
 
 void owed_replies::begin_copy_in() {
@@ -254,8 +254,8 @@ fate owed_replies::received(char type) {
             break;
         case step::completes:
             copy_in_ = false;
-            if (what == request::execute) end_next(outcome::done);
-            break;
+            if (what != request::execute) break;
+            [[fallthrough]];
         case step::last:
             if (ends_batch(what)) copy_in_ = false;
             end_next(outcome::done);

@@ -41,6 +41,12 @@ public:
     /// A reply of `type` came. Not for what may come at any time: NoticeResponse, ParameterStatus,
     /// NotificationResponse.
     fate received(char type);
+    /// `type` is a part of what the client is owed next, such as a row: it is the client's, and received() would change
+    /// nothing.
+    bool passes(char type) const {
+        return may_be_part(type) && owed() > 0 && (queue_[head_] & (pooler_bit | noted_bit)) == 0 &&
+               doubt_ == doubt::none && maybe_syncs_ == 0 && step_of(type, head()) == step::part;
+    }
 
     /// Nothing is owed, no batch is open, no error waits for its Sync, and all of that is beyond doubt.
     bool settled() const {
@@ -68,6 +74,8 @@ public:
     void never_sound() { sounds_ = false; }
     /// Counts the batches sent: two messages with the same number stand or fall together.
     std::uint64_t batch() const { return batches_; }
+    /// Of these, those that are answered: messages of a lower number are over.
+    std::uint64_t answered_batches() const { return batches_ - ends_; }
     /// The end of an earlier batch is owed: what status the next one begins with is open.
     bool end_owed() const { return ends_ > 0; }
     /// What is to come belongs to one batch, whose end is the last thing owed, or is not sent yet.
@@ -103,9 +111,9 @@ private:
     request head() const { return at(head_); }
     request at(std::size_t index) const { return request_of(queue_[index]); }
     [[gnu::always_inline]] inline void push(request what, asker who, bool noted);
-    void take_next(outcome);
+    [[gnu::always_inline]] inline void take_next(outcome);
     void end_next(outcome);
-    void forget_ended();
+    [[gnu::always_inline]] inline void forget_ended();
     void note_end(std::size_t index, outcome);
     void drop_until(std::size_t index, outcome);
     void begin_copy_in();

@@ -9,6 +9,7 @@
 namespace pgsluice::core {
 
 using base::equal_nocase;
+using base::is_among;
 
 namespace {
 
@@ -45,35 +46,30 @@ constexpr std::string_view strings_name = "standard_conforming_strings";
 constexpr std::string_view user_name = "session_authorization";
 constexpr std::string_view role_name = "role";
 
-template <std::size_t n>
-bool is_one_of(const std::array<std::string_view, n> &names, std::string_view name) {
-    return std::any_of(names.begin(), names.end(), [&](std::string_view own) { return equal_nocase(own, name); });
-}
-
 /// Set in a place of their own, for what they do to the others.
 bool is_special(std::string_view name) {
     constexpr std::array<std::string_view, 4> names{encoding_name, strings_name, user_name, role_name};
-    return is_one_of(names, name);
+    return is_among(names, name);
 }
 
 /// SET takes a quoted list of identifiers for one identifier; for these set_config() reads the text as it stands.
 bool is_identifier_list(std::string_view name) {
     constexpr std::array<std::string_view, 4> names{"search_path", "temp_tablespaces", "local_preload_libraries",
                                                     "session_preload_libraries"};
-    return is_one_of(names, name);
+    return is_among(names, name);
 }
 
 /// Gone with the transaction that set them, and some not to be reset: nothing is left to be put back.
 bool leaves_no_trace(std::string_view name) {
     constexpr std::array<std::string_view, 4> names{"transaction_isolation", "transaction_read_only",
                                                     "transaction_deferrable", "seed"};
-    return is_one_of(names, name);
+    return is_among(names, name);
 }
 
 /// Those that a server holds for a client may strike what we do for the next one.
 bool is_timeout(std::string_view name) {
     constexpr std::array<std::string_view, 2> names{"statement_timeout", "transaction_timeout"};
-    return is_one_of(names, name);
+    return is_among(names, name);
 }
 
 bool plain_ascii(std::string_view text) {
@@ -108,7 +104,7 @@ bool stays_good(const parameter &it) {
                                                      "jit",
                                                      "plan_cache_mode",
                                                      "xmloption"};
-    return it.reported || it.name.find('.') != std::string_view::npos || is_one_of(names, it.name);
+    return it.reported || it.name.find('.') != std::string_view::npos || is_among(names, it.name);
 }
 
 // ---- SQL, for a session whose standard_conforming_strings is on ----
@@ -228,6 +224,25 @@ void parameter_set::put(const parameter &it) {
     replace(it.name, record_of(it));
 }
 
+void parameter_set::append(const parameter &it) {
+    bytes_ += record_of(it);
+}
+
+parameter_set parameter_set::with(std::span<const parameter> changes) const {
+    parameter_set made;
+    made.bytes_.reserve(bytes_.size());
+    auto at = begin();
+    for (const auto &change : changes) {
+        const auto from = at;
+        while (at != end() && base::compare_nocase((*at).name, change.name) < 0) ++at;
+        made.bytes_.append(from.at_, at.at_);
+        if (at != end() && equal_nocase((*at).name, change.name)) ++at;
+        made.append(change);
+    }
+    made.bytes_.append(at.at_, end().at_);
+    return made;
+}
+
 void parameter_set::erase(std::string_view name) {
     replace(name, {});
 }
@@ -235,7 +250,13 @@ void parameter_set::erase(std::string_view name) {
 bool is_fixed(std::string_view name) {
     constexpr std::array<std::string_view, 5> names{"server_version", "server_encoding", "integer_datetimes",
                                                     "in_hot_standby", "is_superuser"};
-    return is_one_of(names, name);
+    return is_among(names, name);
+}
+
+bool all_confirmed(const parameter_set &set) {
+    for (const auto it : set)
+        if (!it.confirmed) return false;
+    return true;
 }
 
 bool same_meaning(const parameter_set &a, const parameter_set &b) {

@@ -5,9 +5,11 @@
 // A set is immutable once shared; any thread may read it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +17,10 @@
 #include "base/text.hpp"
 
 namespace pgsluice::core {
+
+/// What PgBouncer keeps for each client whatever is configured, in the order in which it tells of them.
+inline constexpr std::array<std::string_view, 5> always_tracked{"DateStyle", "client_encoding", "TimeZone",
+                                                                "standard_conforming_strings", "application_name"};
 
 /// One parameter of a session; the texts live as long as the set it was read from.
 struct parameter {
@@ -51,6 +57,10 @@ public:
     std::string_view value(std::string_view name) const;
     /// Adds it, or takes the place of the one of that name. Its texts must not be of this set.
     void put(const parameter &);
+    /// Adds it behind all others: its name comes after theirs.
+    void append(const parameter &);
+    /// This set with all of `changes` put, in one go: in the order of their names, none of them twice.
+    parameter_set with(std::span<const parameter> changes) const;
     void erase(std::string_view name);
     bool empty() const { return bytes_.empty(); }
     std::size_t size_bytes() const { return bytes_.size(); }
@@ -78,6 +88,9 @@ void match(const parameter_set &a, const parameter_set &b, F &&f) {
         if (order >= 0) ++y;
     }
 }
+
+/// Servers have reported or accepted every one of them.
+bool all_confirmed(const parameter_set &);
 
 /// All values that can change what the text of a statement means are equal: all but application_name.
 bool same_meaning(const parameter_set &, const parameter_set &);

@@ -3,6 +3,7 @@
 // table does not name is refused. Pure constants. Source: PostgreSQL manual, "Message Flow" and "Message Formats".
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -152,6 +153,23 @@ inline constexpr auto replies = reply_rows();
 
 constexpr step step_of(char type, request head) {
     return table::replies[static_cast<unsigned char>(type)][static_cast<std::size_t>(head)];
+}
+
+namespace table {
+
+constexpr auto part_types() {
+    std::array<bool, 256> types{};
+    for (std::size_t type = 0; type < types.size(); ++type)
+        types[type] = std::ranges::find(replies[type], step::part) != replies[type].end();
+    return types;
+}
+inline constexpr auto parts = part_types();
+
+}  // namespace table
+
+/// A part of the answer to some request: asked first of every reply, since most are none.
+constexpr bool may_be_part(char type) {
+    return table::parts[static_cast<unsigned char>(type)];
 }
 
 /// NoticeResponse, ParameterStatus and NotificationResponse are owed to nothing.

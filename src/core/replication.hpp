@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,8 +18,10 @@ constexpr std::string_view to_string(replication kind) {
     return kind == replication::physical ? "physical" : kind == replication::logical ? "logical" : "none";
 }
 
-/// The value of the startup parameter as PostgreSQL reads it: "database", or a boolean. Nothing: it is neither.
-std::optional<replication> parse_replication(std::string_view value);
+/// As the log has it: what a client would write.
+constexpr std::string_view startup_value(replication kind) {
+    return kind == replication::physical ? "yes" : kind == replication::logical ? "database" : "no";
+}
 
 /// What such a client's server is asked for at its start, in the client's words.
 struct replication_start {

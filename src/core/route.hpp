@@ -9,7 +9,7 @@
 
 namespace pgsluice::core {
 
-/// Index of a pool in the ledger; stable for the life of the process.
+/// Index of a pool in the ledger; another's, later, when that pool is forgotten.
 using pool_index = std::uint32_t;
 
 struct route {

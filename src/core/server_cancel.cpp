@@ -16,12 +16,17 @@ cancel_answer server_session::on_cancel() {
     if (!key_ || state_ != server_state::active || owed_.owed() == 0) return cancel_answer::nothing;
     if (cancel_pending_) {
         // Many cancels of one query are one; a cancel of the next query is another.
-        if (cancel_round_ != rounds_) cancel_due_ = true;
+        if (cancel_round_ != rounds_) wait_with_cancel();
         return cancel_answer::wait;
     }
     if (may_cancel()) return cancel_answer::begin;
-    cancel_due_ = true;
+    wait_with_cancel();
     return cancel_answer::wait;
+}
+
+void server_session::wait_with_cancel() {
+    cancel_due_ = true;
+    cancel_due_round_ = rounds_ + errand_queries_;
 }
 
 bool server_session::begin_cancel() {
@@ -47,6 +52,7 @@ void server_session::on_cancel_over(bool in_time, effects &fx) {
 
 /// A cancel that had to wait: its turn has come, or there is nothing left to cancel.
 void server_session::see_to_due_cancel(effects &fx) {
+    if (cancel_due_ && rounds_ > cancel_due_round_) cancel_due_ = false;  // what it was meant for is over
     if (!cancel_due_ || cancel_pending_ || fx.server != server_next::none) return;
     if (may_cancel()) {
         fx.server = server_next::cancel;

@@ -28,7 +28,7 @@ void server_session::on_connected(effects &fx, bool tcp) {
 /// One byte, and nothing behind it: what comes before the handshake may be anybody's (CVE-2021-23222).
 std::size_t server_session::on_encryption_answer(std::string_view bytes, effects &fx) {
     const bool alone = bytes.size() == 1 || base::seeded(base::bug::server_plaintext_kept);
-    const auto fail = [&](std::string_view why) { fail_login(why, "08P01", false, fx); };
+    const auto fail = [&](std::string_view why) { fail_login(why, "08P01", fx); };
     if (!std::exchange(login_->answer_due, false)) {
         fail("unknown pkt from server");
     } else if (bytes[0] == 'E') {
@@ -59,7 +59,7 @@ void server_session::on_secured(channel it, effects &fx) {
 
 void server_session::on_handshake_failed(std::string_view why, effects &fx) {
     login_->handshake_failed = true;
-    fail_login("TLS startup failed: " + std::string(why), "08006", false, fx);
+    fail_login("TLS startup failed", "08006", fx, why);
 }
 
 /// As libpq, but only after what TLS can have to do with: a handshake that failed, or a refusal of this user on this
@@ -71,7 +71,7 @@ bool server_session::try_other_way(const login_error &error, std::string nonce) 
     const bool refused = error.from_server && error.sqlstate.starts_with("28") && !error.protocol_refused;
     if (!way_allowed || !(refused || login_->handshake_failed)) return false;
     login_->other_way = true;
-    login_->handshake_failed = login_->understood = login_->scram_proved = false;
+    login_->handshake_failed = login_->understood = login_->method_asked = login_->scram_proved = false;
     login_->security = {};
     login_->scram.reset();
     login_->nonce = std::move(nonce);

@@ -1,5 +1,5 @@
-// What only the login of a server needs; gone when it is over. Only server_session.cpp and server_encryption.cpp
-// include this.
+// What only the login of a server needs; gone when it is over. Only server_session.cpp, server_login.cpp and
+// server_encryption.cpp include this.
 #pragma once
 
 #include <optional>
@@ -14,6 +14,7 @@ namespace pgsluice::core {
 struct server_login {
     server_secret secret;
     std::string nonce;
+    bool method_asked = false;  ///< for a password or for SASL: one of them, once
     std::optional<auth::scram_client> scram;
     std::optional<auth::scram_work> work;  ///< until the driver has taken it
     bool scram_proved = false;

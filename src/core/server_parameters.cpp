@@ -13,8 +13,9 @@ namespace backend = wire::backend;
 
 namespace {
 
-/// Parameters that a server may report; PostgreSQL's are below 1 KiB.
-constexpr std::size_t parameters_max_bytes = 1 << 18;
+/// Parameters that a server may report, their names and values; PostgreSQL's are 15, below 1 KiB. Each report costs a
+/// look at all of them.
+constexpr std::size_t reported_max = 200, reported_max_bytes = 64 << 10;
 constexpr std::uint8_t adapt_tries_max = 10;
 
 }  // namespace
@@ -27,20 +28,30 @@ bool server_session::record_parameter(std::string_view body) {
     const auto name = in.cstring();
     const auto value = in.cstring();
     if (!in.done() || name.empty()) return false;
-    const auto with = [&](const parameter_set &before) {
-        auto fresh = std::make_shared<parameter_set>(before);
-        fresh->put({.name = name, .value = value, .reported = true, .confirmed = true});
-        return fresh;
-    };
-    const auto known = parameters_->find(name);
-    if (known && known->reported && known->value == value) return true;
-    parameters_ = with(*parameters_);
+    const parameter report{.name = name, .value = value, .reported = true, .confirmed = true};
+    std::size_t count = 1, bytes = name.size() + value.size();
+    for (const auto it : *parameters_) {
+        if (!it.reported) continue;
+        if (base::equal_nocase(it.name, name)) {
+            if (it.value == value) return true;
+            continue;
+        }
+        ++count;
+        bytes += it.name.size() + it.value.size();
+    }
+    if (count > reported_max || bytes > reported_max_bytes) return false;
+    if (greeting_) {
+        parameters_ = std::make_shared<parameter_set>(parameters_->with({&report, 1}));
+    } else {  // nobody else has it yet
+        std::const_pointer_cast<parameter_set>(parameters_)->put(report);
+    }
     const bool own_doing = state_ == server_state::idle || state_ == server_state::tested;
     // Reported without a client it is the server's own doing, and so is a promotion at any time.
     if (greeting_ && (own_doing || base::equal_nocase(name, "in_hot_standby"))) {
-        greeting_ = news_ = std::make_shared<const welcome>(welcome{with(*greeting_->parameters)});
+        auto fresh = std::make_shared<parameter_set>(greeting_->parameters->with({&report, 1}));
+        greeting_ = news_ = std::make_shared<const welcome>(welcome{std::move(fresh)});
     }
-    return parameters_->size_bytes() <= parameters_max_bytes;
+    return true;
 }
 
 /// SQL of the client's may have changed what is not reported: RESET ALL takes back what we have set. Functions can do
@@ -63,14 +74,12 @@ void server_session::link_over() {
 }
 
 void server_session::doubt_unreported() {
-    std::shared_ptr<parameter_set> fresh;
+    std::vector<parameter> doubtful;
     for (const auto it : *parameters_) {
-        if (it.reported || !it.confirmed) continue;
-        if (!fresh) fresh = std::make_shared<parameter_set>(*parameters_);
-        fresh->put({.name = it.name, .value = it.value});
+        if (!it.reported && it.confirmed) doubtful.push_back({.name = it.name, .value = it.value});
     }
-    if (!fresh) return;
-    parameters_ = std::move(fresh);
+    if (doubtful.empty()) return;
+    parameters_ = std::make_shared<parameter_set>(parameters_->with(doubtful));
     doubted_ = true;
 }
 
@@ -92,8 +101,7 @@ bool server_session::same_identity() const {
 bool server_session::has(const shared_parameters &set) {
     if (parameters_ == set) return true;
     if (*parameters_ != *set) return false;
-    for (const auto it : *set)  // a wish of the client's and a doubt of ours look alike
-        if (!it.confirmed) return false;
+    if (!all_confirmed(*set)) return false;  // a wish of the client's and a doubt of ours look alike
     if (settled_ == parameters_) settled_ = set;
     parameters_ = set;
     return true;
@@ -120,9 +128,9 @@ void server_session::keep_asked(const shared_parameters &wanted) {
     auto fresh = std::make_shared<parameter_set>();
     match(*parameters_, *wanted, [&](const parameter *here, const parameter *asked) {
         if (here != nullptr && here->reported) {
-            fresh->put(*here);
+            fresh->append(*here);
         } else if (asked != nullptr && !asked->reported) {
-            fresh->put({.name = asked->name, .value = asked->value, .confirmed = true});
+            fresh->append({.name = asked->name, .value = asked->value, .confirmed = true});
         }
     });
     if (*fresh == *wanted)
@@ -135,12 +143,18 @@ void server_session::on_errand_error(std::string_view body) {
     errand_failed_ = true;
     last_query_failed_ = errand_queries_ == 1;
     if (errand_ != errand::parameters || !refusal_.empty()) return;
+    const auto codes = settings_->error_sqlstate;
     if (const auto fields = wire::parse_error_fields(body)) {
         error_.sqlstate = fields->sqlstate.size() == 5 ? fields->sqlstate : "XX000";
-        const auto message = fields->message.empty() ? "the server gave no reason" : fields->message;
-        wire::append_error_response(refusal_, {"FATAL", error_.sqlstate, message, fields->detail, fields->hint});
+        // PgBouncer's words, which are matched on; the reason is PostgreSQL's.
+        const auto ours = words(refusal::invalid_server_parameter, {}, codes);
+        std::string reason(fields->message.empty() ? "the server gave no reason" : fields->message);
+        if (!fields->detail.empty()) reason.append(": ").append(fields->detail);
+        const auto code = codes == error_codes::pgbouncer ? ours.sqlstate : std::string_view(error_.sqlstate);
+        wire::append_error_response(
+            refusal_, {ours.severity, code, ours.message, reason, fields->hint.empty() ? ours.hint : fields->hint});
     } else {
-        append_refusal(refusal_, refusal::invalid_server_parameter, {}, settings_->error_sqlstate);
+        append_refusal(refusal_, refusal::invalid_server_parameter, {}, codes);
     }
 }
 

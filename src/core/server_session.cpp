@@ -1,9 +1,8 @@
-// The server machine: login, errands, and the relay of replies.
+// The server machine: errands, and the relay of replies. Its login: server_login.cpp.
 #include "core/server_session.hpp"
 
 #include <algorithm>
 
-#include "auth/md5.hpp"
 #include "base/seeded_bug.hpp"
 #include "core/client_session.hpp"
 #include "core/errors.hpp"
@@ -11,7 +10,6 @@
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
 #include "wire/frontend.hpp"
-#include "wire/reader.hpp"
 
 namespace pgsluice::core {
 
@@ -78,7 +76,7 @@ server_session::server_session(std::shared_ptr<const config::pool_settings> sett
                                std::string nonce)
     : settings_(std::move(settings)),
       login_(std::make_unique<server_login>()),
-      parameters_(std::make_shared<const parameter_set>()) {
+      parameters_(std::make_shared<parameter_set>()) {
     login_->secret = std::move(secret);
     login_->nonce = std::move(nonce);
 }
@@ -105,7 +103,7 @@ std::size_t server_session::on_bytes(std::string_view bytes, effects &fx) {
             break;
         }
         if (read == wire::framing::bad_length) {
-            lose("bad packet header", fx);
+            lose("bad pkt header", fx);
             break;
         }
         if (!on_frame(message, rest.substr(0, message.here_bytes()), fx)) break;
@@ -141,6 +139,12 @@ void server_session::see_what_is_next(effects &fx) {
 }
 
 bool server_session::on_frame(const wire::frame &message, std::string_view raw, effects &fx) {
+    // Most of what servers say, so it goes no further: rows and what describes them.
+    if (state_ == server_state::active && client_ != nullptr && retry_.now() == batch_retry::state::off &&
+        owed_.passes(message.type)) {
+        relay(raw, fx);
+        return true;
+    }
     body_forward_ = false;
     const bool relayed = state_ == server_state::active || state_ == server_state::tested || abandoned();
     if (state_ == server_state::idle && !may_come_when_idle(message.type)) {
@@ -179,208 +183,12 @@ bool server_session::on_frame(const wire::frame &message, std::string_view raw, 
     return true;
 }
 
-// ---- login ----
-
-void server_session::fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &fx) {
-    const bool class_fits = sqlstate.starts_with("0A") || sqlstate.starts_with("08");
-    error_ = {std::string(sqlstate), std::string(message), from_server, class_fits && may_be_the_version()};
-    fx.server = server_next::login_failed;
-    fx.why = "login failed";
-    enter(server_state::closing);
-}
-
-/// What is stored does not answer what the server asks.
-void server_session::fail_wrong_type(effects &fx) {
-    const auto &credential = login_->secret.credential;
-    const auto detail = wrong_type_detail(credential.form, credential.text.empty());
-    fail_login("server login failed: wrong password type", "28P01", false, fx);
-    error_.detail = detail;
-}
-
-bool server_session::may_be_the_version() const {
-    return login_ && !login_->understood && protocol_ > wire::protocol_3_0;
-}
-
-login_error server_session::login_lost(std::string_view why) const {
-    return {"08006", std::string(why), false, state_ == server_state::login && may_be_the_version()};
-}
-
-/// The server speaks an older version than we asked for. It has nothing to say of options, for we named none.
-void server_session::on_negotiated(std::string_view body, effects &fx) {
-    wire::reader in(body);
-    auto version = in.u32();
-    const auto unknown_options = in.u32();
-    if (version < wire::protocol_3_0) version |= wire::protocol_3_0;  // the manual: the minor version
-    const bool older = version >= wire::protocol_3_0 && version <= protocol_;
-    if (!in.done() || unknown_options != 0 || !older || login_->authenticated) {
-        return fail_login("broken NegotiateProtocolVersion packet", "08P01", false, fx);
-    }
-    protocol_ = version;
-}
-
-void server_session::on_login(const wire::frame &message, effects &fx) {
-    wire::reader in(message.body);
-    switch (message.type) {
-        case backend::authentication:
-            login_->understood = true;
-            on_authentication(message, fx);
-            break;
-        case backend::negotiate_protocol_version:
-            on_negotiated(message.body, fx);
-            break;
-        case backend::parameter_status:
-            if (!record_parameter(message.body)) return fail_login("broken ParameterStatus packet", "08P01", false, fx);
-            break;
-        case backend::backend_key_data: {
-            const auto pid = in.u32();
-            if (!in.ok() || in.rest().empty() || in.rest().size() > 256) {
-                return fail_login("broken BackendKeyData packet", "08P01", false, fx);
-            }
-            key_ = backend_key{pid, std::string(in.rest())};
-            break;
-        }
-        case backend::error_response: {
-            if (errand_ == errand::connect_query) return fail_login("exec_on_connect query failed", "08006", false, fx);
-            const auto fields = wire::parse_error_fields(message.body);
-            if (!fields) return fail_login("broken error message from server", "08P01", false, fx);
-            fail_login(fields->message.empty() ? "the server gave no reason" : fields->message,
-                       fields->sqlstate.size() == 5 ? fields->sqlstate : "08006", true, fx);
-            break;
-        }
-        case backend::notice_response:
-            break;
-        case backend::ready_for_query:
-            if (!login_->authenticated || message.body_bytes != 1 || message.body[0] != backend::status_idle) {
-                return fail_login("unexpected ReadyForQuery during login", "08P01", false, fx);
-            }
-            if (errand_ == errand::none && !settings_->connect_query.empty()) {
-                return run(errand::connect_query, settings_->connect_query, fx);
-            }
-            login_over(fx);
-            break;
-        default:
-            // The rows of connect_query are of no interest; anything else has no place in a login.
-            if (errand_ != errand::connect_query) fail_login("unexpected message during login", "08P01", false, fx);
-            break;
-    }
-}
-
-void server_session::login_over(effects &fx) {
-    errand_ = errand::none;
-    errand_queries_ = 0;
-    greeting_ = std::make_shared<const welcome>(welcome{parameters_});
-    settled_ = parameters_;
-    login_.reset();
-    enter(server_state::idle);
-    fx.server = server_next::logged_in;
-}
-
-void server_session::on_authentication(const wire::frame &message, effects &fx) {
-    wire::reader in(message.body);
-    const auto code = in.u32();
-    if (!in.ok() || login_->authenticated) return fail_login("failed to answer authreq", "08P01", false, fx);
-    const auto &credential = login_->secret.credential;
-    switch (static_cast<backend::authentication_code>(code)) {
-        case backend::authentication_code::ok:
-            if (login_->scram && !login_->scram_proved) {
-                return fail_login("server did not prove that it knows the password", "28P01", false, fx);
-            }
-            login_->authenticated = true;
-            break;
-        case backend::authentication_code::cleartext:
-            if (credential.form != auth::secret_form::plain || credential.text.empty()) return fail_wrong_type(fx);
-            fx.to_server.make([&](std::string &out) { frontend::append_password(out, credential.text.reveal()); });
-            break;
-        case backend::authentication_code::md5: {
-            const auto salt = in.bytes(4);
-            if (!in.done()) return fail_login("failed to answer authreq", "08P01", false, fx);
-            if (credential.form == auth::secret_form::scram || credential.text.empty()) return fail_wrong_type(fx);
-            const auto stored = credential.form == auth::secret_form::md5
-                                    ? std::string(credential.text.reveal())
-                                    : auth::md5_secret(credential.text.reveal(), login_->secret.user);
-            fx.to_server.make(
-                [&](std::string &out) { frontend::append_password(out, auth::md5_response(stored, salt)); });
-            break;
-        }
-        default:
-            on_sasl(code, in.rest(), fx);
-            break;
-    }
-}
-
-void server_session::on_sasl(std::uint32_t code, std::string_view data, effects &fx) {
-    const auto fail = [&](std::string_view text) { fail_login(text, "28P01", false, fx); };
-    switch (static_cast<backend::authentication_code>(code)) {
-        case backend::authentication_code::sasl: {
-            wire::reader in(data);
-            bool offered = false, plus = false;
-            for (auto name = in.cstring(); in.ok() && !name.empty(); name = in.cstring()) {
-                offered = offered || name == auth::scram_sha_256;
-                plus = plus || name == auth::scram_sha_256_plus;
-            }
-            const auto bound = login_->choose_binding(plus);
-            if (plus && !login_->security.encrypted) return fail("server offers channel binding without TLS");
-            const bool bind = bound.how == auth::scram_channel::binding::bound;
-            if (!in.done() || !(offered || bind) || login_->scram)
-                return fail("server offers no SASL mechanism that we speak");
-            const auto &[user, credential, keys, derived] = login_->secret;
-            if (credential.form == auth::secret_form::plain && !credential.text.empty()) {
-                login_->scram.emplace(credential.text, login_->nonce, derived, bound);
-            } else if (keys) {
-                login_->scram.emplace(*keys, login_->nonce, bound);
-            } else {
-                return fail_wrong_type(fx);
-            }
-            fx.to_server.make([&](std::string &out) {
-                frontend::append_sasl_initial_response(out, bind ? auth::scram_sha_256_plus : auth::scram_sha_256,
-                                                       login_->scram->client_first());
-            });
-            break;
-        }
-        case backend::authentication_code::sasl_continue: {
-            if (!login_->scram || data.size() > auth::scram_message_max_bytes) return fail("unexpected SASL message");
-            if (!login_->scram->take_server_first(data)) return fail(auth::to_string(login_->scram->error()));
-            login_->work = login_->scram->work();
-            if (login_->work) {
-                fx.server = server_next::derive;
-                break;
-            }
-            answer_sasl(login_->scram->client_final(), fx);
-            break;
-        }
-        case backend::authentication_code::sasl_final:
-            if (!login_->scram || data.size() > auth::scram_message_max_bytes) return fail("unexpected SASL message");
-            if (!login_->scram->on_server_final(data)) return fail(auth::to_string(login_->scram->error()));
-            login_->scram_proved = true;
-            if (login_->secret.credential.form == auth::secret_form::plain) derived_ = login_->scram->derived();
-            break;
-        default:
-            fail_login("server asks for a login method that we do not speak", "08P01", false, fx);
-            break;
-    }
-}
-
-void server_session::answer_sasl(const std::optional<std::string> &answer, effects &fx) {
-    if (!answer) return fail_login(auth::to_string(login_->scram->error()), "28P01", false, fx);
-    fx.to_server.make([&](std::string &out) { frontend::append_sasl_response(out, *answer); });
-}
-
-auth::scram_work server_session::work() {
-    auto it = *std::move(login_->work);
-    login_->work.reset();
-    return it;
-}
-
-void server_session::on_derived(const auth::scram_keys &keys, effects &fx) {
-    if (state_ == server_state::login && login_ && login_->scram) answer_sasl(login_->scram->client_final(keys), fx);
-}
-
 // ---- in the pool ----
 
 void server_session::lose(std::string_view why, effects &fx) {
     const bool nobody_knows_it = fx.server == server_next::logged_in;  // in these very bytes
     if (state_ == server_state::connecting || state_ == server_state::login || nobody_knows_it) {
-        return fail_login(why, "08P01", false, fx);
+        return fail_login(why, "08P01", fx);
     }
     fx.server = server_next::lose;
     fx.why = why;
@@ -395,6 +203,7 @@ void server_session::link(client_session &client) {
         if (route->replicates != replication::none) owed_.never_sound();
     }
     doubted_ = set_ = false;
+    error_last_ = farewell_ = false;  // others' words
     enter(server_state::active);
     ++links_;
 }
@@ -452,11 +261,16 @@ void server_session::on_reply(const wire::frame &message, std::string_view raw, 
         return;
     if (client_ == nullptr) return;
     if (to == fate::parse_complete) fx.to_client.make([](std::string &out) { backend::append_parse_complete(out); });
-    body_forward_ = to == fate::to_client;
-    if (!body_forward_) return;
-    fx.to_client.view(raw);
-    error_last_ = farewell_ = out_of_step_ = false;
+    if (to != fate::to_client) return;
+    relay(raw, fx);
     if (is_error) on_last_words(message);
+}
+
+/// The client gets `raw`, and what is still to come of the message.
+void server_session::relay(std::string_view raw, effects &fx) {
+    fx.to_client.view(raw);
+    body_forward_ = true;
+    error_last_ = farewell_ = out_of_step_ = false;
 }
 
 /// The client got an error.

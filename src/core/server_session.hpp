@@ -73,17 +73,21 @@ struct backend_key {
     std::string secret;  ///< 4 bytes in protocol 3.0
 };
 
-/// Why a login failed: as the server said it, or in our words.
+/// Why a login failed: as the server said it, or in PgBouncer's words with what more we know of it as the detail.
 struct login_error {
     std::string sqlstate;
     std::string message;
     bool from_server = false;
     bool protocol_refused = false;  ///< perhaps only because of the version that was asked for
-    std::string detail{};           ///< of our own words
+    std::string detail{};
+    bool ours = false;  ///< this machine was short of something, of sockets mostly: nothing is known of the server
     /// The answer to whoever waits: waiting longer would not change it. Of the rest, the next attempt may be better.
     bool final() const { return (from_server || sqlstate.starts_with("28")) && !starting_up(); }
     bool refuses_secret() const { return from_server && sqlstate == "28P01"; }
     bool starting_up() const { return sqlstate == "57P03"; }
+    std::string text() const { return detail.empty() ? message : message + ": " + detail; }
+    /// For `closing because:`. The server's own words are told in a line of their own.
+    std::string_view reason() const { return from_server ? "login failed" : std::string_view(message); }
 };
 
 class server_session {
@@ -135,6 +139,7 @@ public:
             client,   ///< only something in the client's book
             shape,    ///< a Describe of ours: what the rows of `number` are
             told,     ///< the client's: it learns what the rows of its `name` are
+            evicted,  ///< a Close of ours, of `number`
         };
         kind what = kind::none;
         std::uint8_t client_changes = 0;  ///< in the client's book, that it decides
@@ -152,13 +157,15 @@ public:
     void send_noted(request, asker, note &&);
     struct prepared {
         bool wait = false;         ///< can not be told before the server has answered more
-        std::uint64_t number = 0;  ///< its name is server_statements::name_of(number); 0: not there
+        std::uint64_t number = 0;  ///< its name is own_name(number); 0: not there
         bool tried = false;        ///< was there before this batch
     };
     /// Whether the server has the statement as `under` makes it mean.
     prepared look(const shared_statement &, const shared_parameters &under);
     /// The same, and makes it when it is not there.
     prepared prepare(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
+    /// The client has closed its name for `what`.
+    void let_go(const shared_statement &what) { statements_.let_go(what); }
     /// A number for a statement that the client's own Parse is about to make; others are closed for it.
     std::uint64_t make_room(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
     bool has_unnamed(const shared_statement &, const shared_parameters &under) const;
@@ -201,6 +208,9 @@ public:
     /// The linked client goes. fx.server says what comes of it: release (it was clean), lose (because of `why`), or
     /// nothing yet: the state is abandoned, or tested when a reset query runs, and release or lose follows.
     void farewell(parting, std::string_view why, effects &);
+    /// While it logs in: PostgreSQL has let it in, and works for it.
+    bool authenticated() const;
+    bool logs_in() const { return state_ == server_state::connecting || state_ == server_state::login; }
     bool abandoned() const { return state_ == server_state::abandoned; }
     /// While abandoned: some time has passed, and another cancel may do better than the last.
     void on_farewell_slow(effects &);
@@ -222,7 +232,7 @@ public:
     const shared_parameters &parameters() const { return parameters_; }
     const login_error &error() const { return error_; }
     /// What it comes to when the login ends by the driver's doing, or for want of an answer.
-    login_error login_lost(std::string_view why) const;
+    login_error login_lost(std::string_view why, std::string_view detail = {}) const;
     const shared_welcome &greeting() const { return greeting_; }
     /// The greeting, when it has changed since this was last asked (a default of the server's, a promotion).
     shared_welcome take_news() { return std::exchange(news_, nullptr); }
@@ -234,6 +244,8 @@ public:
     const std::optional<backend_key> &key() const { return key_; }
     /// Keys derived at this login, for the next ones (spares PBKDF2).
     const std::optional<auth::scram_derived> &derived() const { return derived_; }
+    /// Bytes still to come of a message that streams.
+    std::size_t streams() const { return body_left_; }
     /// Part of a message has gone to the client: nothing else may be said to it.
     bool relaying_message() const { return body_left_ > 0 && body_forward_; }
     /// The last thing the client got from the server is an error: when the connection ends now, that was why.
@@ -262,6 +274,11 @@ public:
     std::uint64_t answered() const { return answered_; }
     std::uint64_t ended() const { return ended_; }
     bool canceling() const { return cancel_pending_; }
+    /// And nothing else keeps the server from the next client.
+    bool held_by_cancel() const {
+        const bool leaves = settings_->pool_mode != config::pool_mode::session || state_ == server_state::abandoned;
+        return cancel_pending_ && leaves && owed_.settled() && status_ == 'I' && errand_ == errand::none;
+    }
 
     void close() { enter(server_state::closing); }
 
@@ -276,6 +293,7 @@ private:
     void answer_sasl(const std::optional<std::string> &, effects &);
     void on_sasl(std::uint32_t code, std::string_view data, effects &);
     void on_reply(const wire::frame &, std::string_view raw, effects &);
+    void relay(std::string_view raw, effects &);
     void on_last_words(const wire::frame &error);
     void on_unasked(const wire::frame &, std::string_view raw, effects &);
     bool on_ready(char status, fate, effects &);
@@ -304,7 +322,9 @@ private:
     void on_adapted(effects &);
     void on_adapt_failed(effects &);
     void on_errand_error(std::string_view body);
-    void fail_login(std::string_view message, std::string_view sqlstate, bool from_server, effects &);
+    void fail_login(std::string_view message, std::string_view sqlstate, effects &, std::string_view detail = {});
+    void fail_login(login_error, effects &);
+    void fail_authentication(std::string_view detail, effects &);
     void fail_wrong_type(effects &);
     void lose(std::string_view why, effects &);
     void login_over(effects &);
@@ -314,6 +334,7 @@ private:
     void go_on_leaving(effects &);
     void leave_cleanly(effects &);
     bool may_cancel() const;
+    void wait_with_cancel();
     void see_to_due_cancel(effects &);
     void see_what_is_next(effects &);
 
@@ -373,7 +394,8 @@ private:
     bool out_of_step_ = false;  ///< the last thing it said: a request in the middle of a COPY
     std::uint64_t rounds_ = 1;
     std::uint64_t answered_ = 0, ended_ = 0;
-    std::uint64_t cancel_round_ = 0;  ///< rounds_ when the cancel under way began
+    std::uint64_t cancel_round_ = 0;      ///< rounds_ when the cancel under way began
+    std::uint64_t cancel_due_round_ = 0;  ///< rounds_ of what the one that waits is meant for
 
 public:
     server_session(const server_session &) = delete;

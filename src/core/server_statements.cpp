@@ -45,8 +45,8 @@ std::uint64_t server_session::make_room(const shared_statement &what, const shar
     std::string &out = scratch_;
     while (const auto number = statements_.evict(limit, links_)) {
         out.clear();
-        frontend::append_close_statement(out, server_statements::name_of(number));
-        tell(request::close, {}, fx, out);
+        frontend::append_close_statement(out, own_name(number).text());
+        tell(request::close, {.what = note::kind::evicted, .number = number}, fx, out);
     }
     return statements_.add(what, under, owed_.batch(), links_).number;
 }
@@ -57,7 +57,7 @@ server_session::prepared server_session::prepare(const shared_statement &what, c
     if (there.wait || there.number != 0) return there;
     there.number = make_room(what, under, limit, fx);
     scratch_.clear();
-    frontend::append_parse(scratch_, server_statements::name_of(there.number), what->body);
+    frontend::append_parse(scratch_, own_name(there.number).text(), what->body);
     tell(request::parse, {.what = note::kind::named, .number = there.number}, fx, scratch_);
     return there;
 }
@@ -99,7 +99,7 @@ bool server_session::ask_shape(std::uint64_t number, effects &fx) {
     if (asked) return false;
     asked = true;
     scratch_.clear();
-    frontend::append_describe_statement(scratch_, number == 0 ? "" : server_statements::name_of(number));
+    frontend::append_describe_statement(scratch_, number == 0 ? "" : own_name(number).text());
     tell(request::describe, {.what = note::kind::shape, .number = number, .generation = unnamed_.generation}, fx,
          scratch_);
     fx.to_server.make(frontend::append_flush);
@@ -191,6 +191,9 @@ bool server_session::settle_ended() {
                 break;
             case note::kind::shape:
                 settle_shape(it, ended);
+                break;
+            case note::kind::evicted:
+                statements_.evicted(it.number, ended == outcome::done);
                 break;
             default:
                 break;
@@ -297,10 +300,10 @@ void server_session::retry(effects &fx) {
     const auto number = retry_.statement();
     const auto *const held = statements_.renew(number, owed_.batch());
     if (held == nullptr || status_ != backend::status_idle) return lose("prepared statement could not be renewed", fx);
-    const auto name = server_statements::name_of(number);
+    const own_name name(number);
     fx.to_server.make([&](std::string &out) {
-        frontend::append_close_statement(out, name);
-        frontend::append_parse(out, name, held->what->body);
+        frontend::append_close_statement(out, name.text());
+        frontend::append_parse(out, name.text(), held->what->body);
         out += retry_.bytes();
     });
     owed_.sent(request::close, asker::pooler);

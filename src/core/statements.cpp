@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 
 #include "base/seeded_bug.hpp"
 #include "wire/reader.hpp"
@@ -53,10 +54,18 @@ void statement_store::renew(const shared_statement &old) {
     if (renewed_.size() > remembered_max) renewed_.pop_front();
 }
 
-/// Takes out what nobody holds any more; as rarely as keeps the cost of each intern() constant.
+/// The memory of those that nobody holds any more goes back only with its place here.
+void statement_store::let_go(std::size_t names) {
+    let_go_ += names;
+    if (let_go_ >= sweep_min && 2 * let_go_ >= known_.size()) sweep();
+}
+
+/// Takes out what nobody holds any more; as rarely as keeps the cost of each statement constant.
 void statement_store::sweep() {
     std::erase_if(known_, [](const auto &it) { return it.second.expired(); });
-    sweep_at_ = std::max<std::size_t>(64, 2 * known_.size());
+    sweep_at_ = std::max(sweep_min, 2 * known_.size());
+    let_go_ = 0;
+    if (known_.bucket_count() > 4 * sweep_at_) known_.rehash(sweep_at_);
 }
 
 // ---- a client's names ----
@@ -74,16 +83,19 @@ client_statements::place *client_statements::at(std::string_view name) {
 }
 
 std::string_view client_statements::name_of(const shared_statement &what) const {
-    const auto has = [&](const place &it) { return what && it.second.now && same_statement(*it.second.now, *what); };
-    const auto at = std::find_if(slots_.begin(), slots_.end(), has);
-    return at == slots_.end() ? std::string_view{} : at->first;
+    auto left = named_at_most;
+    for (const auto &it : slots_) {
+        if (left-- == 0) break;
+        if (what && it.second.now && same_statement(*it.second.now, *what)) return it.first;
+    }
+    return {};
 }
 
 /// Returns what was there.
 shared_statement client_statements::put(place &at, shared_statement what, row_shape shape) {
     auto &now = at.second.now;
-    if (now) bytes_ -= now->body.size();
-    if (what) bytes_ += what->body.size();
+    if (now) bytes_ -= cost_bytes(at.first, now->body.size());
+    if (what) bytes_ += cost_bytes(at.first, what->body.size());
     if (!at.first.empty()) named_ = named_ - (now ? 1 : 0) + (what ? 1 : 0);
     at.second.shape = std::move(shape);
     now.swap(what);
@@ -161,8 +173,12 @@ void client_statements::drop_all_named() {
 
 // ---- a server's statements ----
 
-std::string server_statements::name_of(std::uint64_t number) {
-    return "PGSLUICE_" + std::to_string(number);
+own_name::own_name(std::uint64_t number) {
+    static constexpr std::string_view prefix = "PGSLUICE_";
+    static_assert(prefix.size() + 20 <= sizeof text_);  // of the largest number
+    std::copy(prefix.begin(), prefix.end(), text_.begin());
+    const auto *const end = std::to_chars(text_.data() + prefix.size(), text_.data() + text_.size(), number).ptr;
+    size_ = static_cast<std::size_t>(end - text_.data());
 }
 
 server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now, bool any,
@@ -192,31 +208,66 @@ server_statements::entry *server_statements::at(std::uint64_t number) {
     return it == by_number_.end() ? nullptr : &*it->second;
 }
 
+/// What an earlier link had pinned is the most recently used.
+void server_statements::begin(std::uint64_t link) {
+    if (link == link_) return;
+    others_.splice(others_.begin(), pinned_);
+    link_ = link;
+}
+
+std::list<server_statements::entry> &server_statements::list_of(const entry &it) {
+    if (it.now == state::going) return going_;
+    return it.link == link_ ? pinned_ : others_;
+}
+
 void server_statements::touch(entry &it, std::uint64_t link) {
-    it.link = link;
+    begin(link);
     const auto at = by_number_.find(it.number)->second;
-    if (at != entries_.begin()) entries_.splice(entries_.begin(), entries_, at);
+    if (it.link == link && at == pinned_.begin()) return;
+    auto &from = list_of(it);
+    it.link = link;
+    pinned_.splice(pinned_.begin(), from, at);
+}
+
+void server_statements::let_go(const shared_statement &what) {
+    const auto [first, end] = by_hash_.equal_range(what->hash);
+    for (auto it = first; it != end; ++it) {
+        const auto at = it->second;
+        if (at->link != link_ || !same_statement(*at->what, *what)) continue;
+        at->link = 0;
+        others_.splice(others_.begin(), pinned_, at);
+    }
 }
 
 server_statements::entry &server_statements::add(shared_statement what, shared_parameters now, std::uint64_t batch,
                                                  std::uint64_t link) {
-    bytes_ += what->body.size();
-    const auto hash = what->hash;
-    entries_.push_front(
+    begin(link);
+    pinned_.push_front(
         {++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link, link, nullptr, false});
-    by_hash_.emplace(hash, entries_.begin());
-    by_number_.emplace(last_number_, entries_.begin());
-    return entries_.front();
+    by_number_.emplace(last_number_, pinned_.begin());
+    count(pinned_.front());
+    return pinned_.front();
 }
 
 std::uint64_t server_statements::evict(std::size_t limit, std::uint64_t link) {
-    if (entries_.size() < limit && bytes_ < server_statements_max_bytes) return 0;
-    if (entries_.empty()) return 0;
-    const auto oldest = std::prev(entries_.end());
-    if (oldest->link == link) return 0;
-    const auto number = oldest->number;
-    erase(oldest);
-    return number;
+    begin(link);
+    if ((size() < limit && bytes_ < server_statements_max_bytes) || others_.empty()) return 0;
+    const auto oldest = std::prev(others_.end());
+    uncount(oldest);
+    going_.splice(going_.end(), others_, oldest);
+    oldest->now = state::going;
+    return oldest->number;
+}
+
+void server_statements::evicted(std::uint64_t number, bool closed) {
+    const auto it = by_number_.find(number);
+    if (it == by_number_.end() || it->second->now != state::going) return;
+    const auto at = it->second;
+    if (closed) return erase(at);
+    others_.splice(others_.end(), going_, at);
+    at->now = state::stale;
+    at->link = 0;
+    count(*at);
 }
 
 const server_statements::entry *server_statements::renew(std::uint64_t number, std::uint64_t batch) {
@@ -237,39 +288,55 @@ void server_statements::settle(std::uint64_t number, outcome how, std::uint64_t 
     at->second->round = round;
 }
 
-void server_statements::drop_all() {
-    for (auto it = entries_.begin(); it != entries_.end();) {
-        const auto at = it++;
-        if (at->now != state::sent) erase(at);  // what is still to be answered comes after
+template <class Function>
+void server_statements::for_each(Function &&what) {
+    for (auto *const list : {&pinned_, &others_}) {
+        for (auto it = list->begin(); it != list->end();) what(it++);
     }
+}
+
+void server_statements::drop_all() {
+    for_each([this](iterator at) {
+        if (at->now != state::sent) erase(at);  // what is still to be answered comes after
+    });
 }
 
 void server_statements::all_stale() {
-    for (auto &it : entries_) it.now = it.now == state::ready ? state::stale : it.now;
+    for_each([](iterator at) { at->now = at->now == state::ready ? state::stale : at->now; });
 }
 
 void server_statements::meaning_changed(std::uint64_t round) {
-    for (auto &it : entries_) {
-        if (it.now == state::sent || it.round == round) it.now = state::stale;
-    }
+    for_each([&](iterator at) {
+        if (at->now == state::sent || at->round == round) at->now = state::stale;
+    });
 }
 
 void server_statements::link_over(std::uint64_t link) {
-    for (auto &it : entries_) {
-        if (it.made_in == link) it.now = state::stale;
-    }
+    for_each([&](iterator at) {
+        if (at->made_in == link) at->now = state::stale;
+    });
 }
 
-void server_statements::erase(iterator at) {
-    bytes_ -= at->what->body.size();
-    by_number_.erase(at->number);
+/// It can be found, and counts towards what a server may have.
+void server_statements::count(const entry &it) {
+    bytes_ += it.what->body.size() + statement_overhead_bytes;
+    by_hash_.emplace(it.what->hash, by_number_.find(it.number)->second);
+}
+
+void server_statements::uncount(iterator at) {
+    bytes_ -= at->what->body.size() + statement_overhead_bytes;
     const auto [first, end] = by_hash_.equal_range(at->what->hash);
     for (auto it = first; it != end; ++it) {
         if (it->second != at) continue;
         by_hash_.erase(it);
         break;
     }
-    entries_.erase(at);
+}
+
+void server_statements::erase(iterator at) {
+    if (at->now != state::going) uncount(at);
+    by_number_.erase(at->number);
+    list_of(*at).erase(at);
 }
 
 // ---- rows ----

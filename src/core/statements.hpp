@@ -5,6 +5,8 @@
 // PgBouncer documentation, max_prepared_statements.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <list>
@@ -62,9 +64,11 @@ void join(row_shape &known, const row_shape &fresh);
 inline constexpr std::size_t named_statement_max_bytes = 16 << 20;
 /// An unnamed one beyond this streams, and is not remembered.
 inline constexpr std::size_t unnamed_statement_max_bytes = 64 << 10;
-/// What the names of one client may hold on to, in text.
+/// What a statement takes beside its text, and a client's name for one beside the name: about that.
+inline constexpr std::size_t statement_overhead_bytes = 200;
+/// What the names of one client may hold on to.
 inline constexpr std::size_t client_statements_max_bytes = 64 << 20;
-/// What one server's statements may hold on to, in text, beyond those in use: max_prepared_statements bounds their
+/// What one server's statements may hold on to, beyond those in use: max_prepared_statements bounds their
 /// number, this their size.
 inline constexpr std::size_t server_statements_max_bytes = 16 << 20;
 
@@ -78,14 +82,17 @@ public:
     void renew(const shared_statement &old);
     /// A place to build the head of a message in.
     std::string &scratch() { return scratch_; }
+    /// So many names of statements are gone, with their client or at its word.
+    void let_go(std::size_t names);
     std::size_t size() const { return known_.size(); }
 
 private:
     void sweep();
+    static constexpr std::size_t sweep_min = 64;
     std::unordered_multimap<std::size_t, std::weak_ptr<const statement>> known_;
     std::deque<shared_statement> renewed_;  ///< kept, so that the old ones do not come back; the latest 1024
     std::uint64_t renewals_ = 0;
-    std::size_t sweep_at_ = 64;
+    std::size_t sweep_at_ = sweep_min, let_go_ = 0;
     std::string scratch_;
     std::uint32_t mark_;
 };
@@ -115,10 +122,14 @@ public:
     void settle(std::string_view outcomes);
     /// The server has dropped all named statements (DISCARD ALL, DEALLOCATE ALL).
     void drop_all_named();
-    /// A name of this statement's; empty when it has none.
+    /// A name of this statement's, for an error's text; empty when it has none, or none among the first thousand.
     std::string_view name_of(const shared_statement &) const;
-    /// Text that the names hold on to.
+    /// What the names hold on to.
     std::size_t bytes() const { return bytes_; }
+    /// What one more adds to that.
+    static std::size_t cost_bytes(std::string_view name, std::size_t body_bytes) {
+        return name.empty() ? body_bytes : body_bytes + name.size() + statement_overhead_bytes;
+    }
     std::size_t count() const { return named_; }
     /// False: it has no named one, and no answer that is still to come can bring one back.
     bool may_have_named() const { return named_ > 0 || first_ < changes_.size(); }
@@ -136,6 +147,7 @@ private:
         row_shape shape_before;
         on_failure then = on_failure::undo;
     };
+    static constexpr std::size_t named_at_most = 1000;
     place *at(std::string_view name);
     shared_statement put(place &, shared_statement, row_shape);
     void put_back(std::size_t change, shared_statement, row_shape);
@@ -149,6 +161,17 @@ private:
     std::size_t named_ = 0;
 };
 
+/// The name that a statement has at servers: made for each use, so without memory from the heap.
+class own_name {
+public:
+    explicit own_name(std::uint64_t number);
+    std::string_view text() const { return {text_.data(), size_}; }
+
+private:
+    std::array<char, 32> text_{};
+    std::size_t size_;
+};
+
 /// The statements one server has, under names of ours.
 class server_statements {
 public:
@@ -156,22 +179,21 @@ public:
         sent,   ///< its Parse is under way
         ready,  ///< ParseComplete came
         stale,  ///< not to be used again
+        going,  ///< its Close is under way: only that Close's end is of interest
     };
     struct entry {
-        std::uint64_t number = 0;  ///< its name is name_of(number)
+        std::uint64_t number = 0;  ///< its name is own_name(number)
         shared_statement what;
         shared_parameters made_under;  ///< what the text meant when the server read it
         state now = state::sent;
         std::uint64_t batch = 0;    ///< of its Parse
         std::uint64_t round = 0;    ///< server_session::rounds() when ParseComplete came
-        std::uint64_t link = 0;     ///< of the last use: in use until that link ends
+        std::uint64_t link = 0;     ///< in use until this one ends; 0: the client has closed it since
         std::uint64_t made_in = 0;  ///< link of its Parse
         row_shape shape;            ///< of its rows, once described
         bool asked = false;         ///< a Describe of ours is under way
     };
     using iterator = std::list<entry>::iterator;
-
-    static std::string name_of(std::uint64_t number);
 
     /// The entry for `what` as `now` makes it mean, not a stale one; null when there is none.
     /// `any`: also one that means something else by now, or is out of date.
@@ -181,13 +203,17 @@ public:
     /// The statement of that number; null when there is none.
     shared_statement what(std::uint64_t number) const;
     entry *at(std::uint64_t number);
-    /// Makes it the most recently used, pinned for this link.
+    /// Makes it the most recently used, pinned for this link. Links come one after the other.
     void touch(entry &, std::uint64_t link);
+    /// The client has closed its name for `what`: it is not pinned any more.
+    void let_go(const shared_statement &what);
     /// A new one, to be sent.
     entry &add(shared_statement what, shared_parameters now, std::uint64_t batch, std::uint64_t link);
-    /// The number of one that must go for another to come: its Close goes to the server. 0: none must, or all are in
-    /// use.
+    /// The number of one that must go for another to come: its Close goes to the server, and evicted() says what became
+    /// of that. 0: none must, or all are in use.
     std::uint64_t evict(std::size_t limit, std::uint64_t link);
+    /// False: the server has skipped the Close, and still has it.
+    void evicted(std::uint64_t number, bool closed);
     /// `number` is made anew under its old name, in `batch`; null when there is no such statement.
     const entry *renew(std::uint64_t number, std::uint64_t batch);
     /// The end of the Parse of `number`.
@@ -200,12 +226,22 @@ public:
     void meaning_changed(std::uint64_t round);
     /// What was made in this link may mean what it meant there only.
     void link_over(std::uint64_t link);
-    std::size_t size() const { return entries_.size(); }
+    /// Of those that are not going.
+    std::size_t size() const { return pinned_.size() + others_.size(); }
     std::size_t bytes() const { return bytes_; }
 
 private:
+    void begin(std::uint64_t link);
+    std::list<entry> &list_of(const entry &);
+    void count(const entry &);
+    void uncount(iterator);
     void erase(iterator);
-    std::list<entry> entries_;  ///< the most recently used first
+    template <class Function>
+    void for_each(Function &&);
+    std::list<entry> pinned_;  ///< of link_
+    std::list<entry> others_;  ///< the most recently used first
+    std::list<entry> going_;
+    std::uint64_t link_ = 0;
     std::unordered_multimap<std::size_t, iterator> by_hash_;
     std::unordered_map<std::uint64_t, iterator> by_number_;
     std::uint64_t last_number_ = 0;

@@ -40,6 +40,12 @@ struct traffic {
     }
 };
 
+/// What `now` has more than `before`.
+inline traffic since(const traffic &before, traffic now) {
+    for (std::size_t i = 0; i < figures; ++i) now.counts[i] -= before.counts[i];
+    return now;
+}
+
 /// One worker's. A reference into it stays good for as long as the book is there.
 class traffic_book {
 public:

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "net/late_watch.hpp"
 #include "net/log.hpp"
 #include "net/peer.hpp"
 #include "net/secret_lookup.hpp"
@@ -19,32 +20,34 @@ namespace {
 constexpr base::seconds linger{2};
 /// A waiting client may send ahead this much; then we wait for its server first. More than a machine may want whole.
 constexpr std::size_t ahead_max_bytes = 48 * 1024;
+/// So much is read at a time of who has not logged in, and then is kept while the login waits: a record of TLS and
+/// more.
+constexpr std::size_t login_max_bytes = 20 * 1024;
 /// The most bytes a machine may ask to have whole (a password, the names at the head of a message).
 constexpr std::size_t held_max_bytes = 256 * 1024;
 
 }  // namespace
 
-client::client(worker &owner, stream socket, bool tcp)
-    : worker_(owner),
+client::client(worker &owner, base::worker_index home, stream socket, bool tcp)
+    : client(owner, home, facts_of(socket.fd(), tcp, owner.global().listen_port), std::move(socket)) {}
+
+client::client(worker &owner, base::worker_index home, core::client_facts facts, stream &&socket)
+    : worker_(&owner),
       out_(std::move(socket)),
       seat_(owner.all().with_ledger(
-          [&](core::ledger &ledger, core::orders &orders) { return ledger.connected(owner.index(), this, orders); })),
+          [&](core::ledger &ledger, core::orders &orders) { return ledger.connected(home, this, orders); })),
       id_(seat_->id),
-      session_(id_, owner.env(), owner.now(), facts_of(out_.fd(), tcp)),
+      session_(id_, owner.env(), owner.now(), facts),
       since_(owner.now()),
-      peer_(peer_text(out_.fd(), tcp)),
-      tcp_(tcp) {
-    session_.on_channel({.may_encrypt = tcp});
-}
-
-std::string client::name() {
-    return fmt::format("C-{}: {}/{}@{}", static_cast<void *>(this),
-                       session_.database().empty() ? "(nodb)" : session_.database(),
-                       session_.user().empty() ? "(nouser)" : session_.user(), peer_);
+      peer_(std::move(facts.place)),
+      home_(home),
+      tcp_(facts.tcp) {
+    session_.on_channel({.may_encrypt = tcp_});
 }
 
 void client::start() {
-    apply_socket_options(out_.fd(), tcp_, worker_.global());
+    apply_socket_options(out_.fd(), tcp_, worker_->global());
+    if (log::debugs()) log::debug("{} P: got connection", name());
     arm();
     watch();
 }
@@ -54,7 +57,7 @@ void client::start_as(std::string database, std::string user) {
     seat_->looks_up = true;
     session_.begin_as(std::move(database), std::move(user));
     {
-        worker::effects_lease effects(worker_);
+        worker::effects_lease effects(*worker_);
         join(*effects);
         if (!deliver(*effects)) return;
         if (effects->client == core::client_next::close) return close_after(*effects);
@@ -62,50 +65,61 @@ void client::start_as(std::string database, std::string user) {
     start();
 }
 
+bool client::at_rest() const {
+    if (gone() || session_.console() != nullptr) return true;
+    if (blocked() || session_.mid_message()) return false;
+    return server_ == nullptr || !(server_->blocked() || server_->session().relaying_message());
+}
+
 // ---- reading ----
 
 bool client::may_read() const {
-    if (gone_) return true;
+    if (gone()) return true;
     if (handshake_ == handshake::computing) return false;
     // A cancel is under way: what follows the request is void, its end too. The sender waits for ours.
     if (session_.state() == core::client_state::closing) return false;
+    if (login_waits_elsewhere()) return false;
     if (blocked() || (server_ != nullptr && server_->blocked())) return false;
-    if (worker_.suspended() && session_.console() == nullptr) return false;
+    if (worker_->suspended() && session_.console() == nullptr && !session_.mid_message()) return false;
     const auto wanted = std::max(ahead_max_bytes, session_.needed_bytes());
     return in_.size_bytes() < wanted || session_.state() == core::client_state::login;
 }
 
 void client::watch() {
-    if (closed_) return;
-    // One that leaves the queue must be noticed though its bytes can not be taken; one that uploads may finish first.
-    const std::uint32_t end = session_.state() == core::client_state::waiting ? EPOLLRDHUP : 0U;
+    if (life_ == life::closed || life_ == life::moving) return;
+    // One that leaves a queue, or its login, must be noticed though its bytes can not be taken; one that uploads may
+    // finish first.
+    const bool queues = session_.state() == core::client_state::waiting || handshake_ == handshake::computing ||
+                        login_waits_elsewhere();
+    const std::uint32_t end = queues ? EPOLLRDHUP : 0U;
     const std::uint32_t interest = (may_read() ? EPOLLIN : end) | (blocked() ? EPOLLOUT : 0U);
-    ready_set::has(*this) ? worker_.ready().change(*this, interest) : worker_.ready().add(*this, out_.fd(), interest);
+    watch_or_later(*worker_, *this, *this, out_.fd(), interest);
 }
 
 void client::on_ready(std::uint32_t events) {
     if ((events & EPOLLOUT) != 0) on_writable();
-    if (closed_ || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
+    if (life_ == life::closed || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
     if (may_read()) return receive();
     // It is gone while we could not take more from it: what it sent ahead is void.
-    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone_ ? finish() : close_at_end_of_stream();
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone() ? finish() : close_at_end_of_stream();
 }
 
 void client::receive() {
-    char *const scratch = worker_.scratch();
+    char *const scratch = worker_->scratch();
     const auto have = in_.size_bytes();
     const bool behind = have <= worker::scratch_bytes / 2;  // what is left over goes ahead of what comes
     const auto offset = behind ? have : 0;
-    const long count = out_.receive(scratch + offset, worker::scratch_bytes - offset);
+    const bool secret = session_.state() == core::client_state::login;
+    const auto room = worker::scratch_bytes - offset;
+    const long count = out_.receive(scratch + offset, secret ? std::min(room, login_max_bytes) : room);
     if (count == 0) return watch();  // TLS may have something to say of its own
     if (count < 0) {
-        if (gone_) return finish();
+        if (gone()) return finish();
         return close_at_end_of_stream();
     }
-    if (gone_) return;
+    if (gone()) return;
     session_.count(core::figure::received, static_cast<std::uint64_t>(count));
     if (handshake_ != handshake::none) return shake_hands({scratch + offset, static_cast<std::size_t>(count)});
-    const bool secret = session_.state() == core::client_state::login;
     if (behind) {
         const auto all = have + static_cast<std::size_t>(count);
         std::memcpy(scratch, in_.view().data(), have);
@@ -121,22 +135,24 @@ void client::receive() {
 }
 
 void client::pump() {
-    if (!gone_ && !blocked() && (server_ == nullptr || !server_->blocked())) feed(in_.view());
+    if (life_ == life::open && !blocked() && (server_ == nullptr || !server_->blocked())) feed(in_.view());
     watch();
 }
 
 /// Runs the machine over `bytes` until it takes no more, and sends everything it made of them at once.
 void client::feed(std::string_view bytes, server *granted) {
-    worker::effects_lease lease(worker_);
+    worker::effects_lease lease(*worker_);
     auto &effects = *lease;
     std::size_t used = 0;
     const bool secret = session_.state() == core::client_state::login;
     bool go_on = granted == nullptr || link(*granted, effects);
-    while (go_on) {
+    while (go_on && !must_move(bytes.substr(used))) {
         effects.client = core::client_next::none;
-        used += session_.on_bytes(bytes.substr(used), worker_.now(), effects);
+        const auto rest = bytes.substr(used);
+        used += log::noisy() ? take_noisily(rest, effects) : session_.on_bytes(rest, worker_->now(), effects);
         go_on = step(effects);
     }
+    if (session_.console() != nullptr) log_console_errors();
     const auto next = effects.client;
     if (next == core::client_next::cancel) return forward_cancel();
     if (server_ != nullptr && !server_->deliver(effects)) return;
@@ -144,6 +160,7 @@ void client::feed(std::string_view bytes, server *granted) {
     secret ? in_.assign_secret(bytes.substr(used)) : in_.assign(bytes.substr(used));
     if (next == core::client_next::secure) return begin_handshake(in_.view());
     if (next == core::client_next::close) return close_after(effects);
+    if (must_move(in_.view())) return move_home();
     const bool waits =
         session_.state() == core::client_state::waiting || session_.state() == core::client_state::joining;
     const auto held_max = std::max(held_max_bytes, session_.needed_bytes());
@@ -184,150 +201,16 @@ bool client::step(core::effects &effects) {
     }
 }
 
-bool client::admit(core::effects &effects) {
-    const bool console = session_.login()->console();  // needs no place
-    const auto why =
-        console ? core::refusal::none : worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
-            return ledger.admit(*seat_, orders);
-        });
-    effects.client = core::client_next::none;
-    why == core::refusal::none ? session_.on_admitted(effects) : session_.on_refused(why, {}, effects);
-    return effects.client == core::client_next::none || step(effects);
-}
-
-void client::find_secret() {
-    auto &here = worker_;
-    here.all().lookups->find(session_.login()->question(), [&here, id = id_](const core::secret_answer &answer) {
-        here.post([&here, id, answer] { here.secret_for(id, answer); });
-    });
-}
-
-void client::on_secret(const core::secret_answer &answer) {
-    if (gone_ || session_.state() != core::client_state::login) return;
-    {
-        worker::effects_lease effects(worker_);
-        session_.on_secret(answer, *effects);
-        if (!go_on_with_login(*effects)) return;
-    }
-    arm();
-    pump();
-}
-
-void client::check_password(core::effects &effects) {
-    auto &here = worker_;
-    auto question = session_.take_check();
-    asked_ = question.what == auth::password_check::kind::pam ? &here.all().pam : &here.all().ldap;
-    check_ = asked_->ask(std::move(question), session_.deadline(), [&here, id = id_](auth::password_verdict verdict) {
-        here.post([&here, id, verdict = std::move(verdict)] { here.checked(id, verdict); });
-    });
-    effects.client = core::client_next::none;
-    if (!check_) session_.on_refused(core::refusal::too_many_checks, {}, effects);
-}
-
-void client::on_checked(const auth::password_verdict &verdict) {
-    check_ = nullptr;
-    if (gone_ || session_.state() != core::client_state::login) return;
-    {
-        worker::effects_lease effects(worker_);
-        session_.on_checked(verdict, worker_.now(), *effects);
-        if (!go_on_with_login(*effects)) return;
-    }
-    arm();
-    pump();
-}
-
-bool client::derive(core::effects &effects) {
-    auto &here = worker_;
-    const bool taken =
-        here.all().crypto.derive(here, crypto_pool::whose::client, session_.work(),
-                                 [&here, id = id_](const auth::scram_keys &keys) { here.on_derived(id, keys); });
-    effects.client = core::client_next::none;
-    if (!taken) session_.on_refused(core::refusal::too_many_passwords, {}, effects);
-    return false;
-}
-
-void client::on_derived(const auth::scram_keys &keys) {
-    if (gone_ || session_.state() != core::client_state::login) return;
-    {
-        worker::effects_lease effects(worker_);
-        session_.on_derived(keys, worker_.now(), *effects);
-        if (!go_on_with_login(*effects)) return;
-    }
-    arm();
-    pump();
-}
-
-void client::find_name() {
-    auto &here = worker_;
-    here.all().names.find(facts_of(out_.fd(), tcp_).address, [&here, id = id_](std::optional<std::string> name) {
-        here.post([&here, id, name = std::move(name)] { here.named(id, name); });
-    });
-}
-
-void client::named(const std::optional<std::string> &name) {
-    if (gone_ || session_.state() != core::client_state::login) return;
-    {
-        worker::effects_lease effects(worker_);
-        name ? session_.on_named(*name, *effects) : session_.on_refused(core::refusal::login_rejected, {}, *effects);
-        if (!go_on_with_login(*effects)) return;
-    }
-    arm();
-    pump();
-}
-
-/// After what the login waited for outside of its worker. False: the client is gone, or going.
-bool client::go_on_with_login(core::effects &effects) {
-    step(effects);
-    if (!deliver(effects)) return false;
-    if (effects.client != core::client_next::close) return true;
-    close_after(effects);
-    return false;
-}
-
-bool client::join(core::effects &effects) {
-    const auto &login = *session_.login();
-    if (worker_.global().log_connections && !seat_->looks_up) {
-        const auto kind = login.replicates() ? login.replicates()->kind : core::replication::none;
-        log::info("{} login attempt: db={} user={} tls={} replication={}", name(), login.database(), login.user(),
-                  login.security().encrypted ? login.security().cipher : "no", core::to_string(kind));
-    }
-    if (login.console()) return join_console(effects);
-    seat_->replicates = login.replicates();
-    const auto outcome = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
-        return ledger.join(*seat_, login.database(), login.user(), login.found(), login.keys(), worker_.now(), orders);
-    });
-    effects.client = core::client_next::none;
-    if (outcome.why != core::refusal::none) {
-        session_.on_refused(outcome.why, outcome.argument, effects);
-        return false;
-    }
-    session_.on_joined(outcome.route, worker_.now());
-    if (!outcome.greeting) return false;
-    greet(*outcome.greeting, effects);
-    return true;
-}
-
-core::cancel_key client::make_key() {
-    core::cancel_key key;
-    bool taken = false;
-    while (!taken) {
-        const auto bytes = worker_.env().random->bytes(4 + session_.login()->cancel_key_bytes());
-        // Drivers read the number as a signed one.
-        key = {wire::load_u32(bytes.data()) & 0x7fffffffU, std::string_view(bytes).substr(4)};
-        taken = worker_.all().with_ledger(
-            [&](core::ledger &ledger, core::orders &) { return ledger.give_key(*seat_, key); });
-    }
-    return key;
-}
-
 void client::greet(const core::welcome &greeting, core::effects &effects) {
-    session_.on_welcome(greeting, make_key(), worker_.now(), effects);
+    session_.on_welcome(greeting, make_key(), worker_->now(), effects);
+    if (log::debugs()) log::debug("{} logged in", name());
 }
 
 bool client::want(core::effects &effects) {
-    auto *const seat = worker_.all().with_ledger(
-        [&](core::ledger &ledger, core::orders &orders) { return ledger.want(*seat_, worker_.now(), orders); });
+    auto *const seat = worker_->all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { return ledger.want(*seat_, worker_->now(), orders); });
     effects.client = core::client_next::none;
+    if (seat == nullptr && log::debugs()) log::debug("{} pause_client: it waits for a server", name());
     if (seat == nullptr) return false;
     return link(*static_cast<server *>(seat->owner), effects);
 }
@@ -337,110 +220,41 @@ bool client::link(server &it, core::effects &effects) {
     it.link(*this);
     // A replication client has its welcome from its own server.
     if (session_.state() == core::client_state::joining) greet(*it.session().greeting(), effects);
-    session_.on_granted(it.session(), worker_.now(), effects);
+    session_.on_granted(it.session(), worker_->now(), effects);
     return effects.client == core::client_next::resume;
 }
 
 void client::take(server &it) {
+    if (log::debugs()) log::debug("{} activate_client: it has {}", name(), it.name());
     feed(in_.view(), &it);
     watch();
 }
 
 void client::progress(core::effects &effects) {
-    session_.on_progress(worker_.now(), effects);
+    session_.on_progress(worker_->now(), effects);
     arm();
 }
 
-void client::reroute(core::shared_route route) {
-    session_.on_rerouted(std::move(route));
+/// Of two such orders the first may come last, since one that is in the lobby is looked for twice: what the ledger has
+/// now is what counts.
+void client::reroute() {
+    if (gone()) return;
+    session_.on_rerouted(worker_->all().with_ledger([this](core::ledger &, core::orders &) { return seat_->route; }));
     arm();
 }
 
 void client::let_go() {
     server_ = nullptr;
-    session_.on_released(worker_.now());
+    session_.on_released(worker_->now());
     arm();
-}
-
-void client::forward_cancel() {
-    const auto &shown = session_.login()->cancel();
-    const core::cancel_key key(shown.pid, shown.secret);
-    const auto owner =
-        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.find_key(key); });
-    if (!owner) return close("cancel request", false);
-    // This connection ends when the cancel has had its effect: that is what the canceling side waits for.
-    auto &here = worker_;
-    auto &there = *worker_.all().workers[owner->worker];
-    auto answer = [&here, id = id_] {
-        here.post([&here, id] { here.order({.what = core::order::kind::drop, .worker = here.index(), .client = id}); });
-    };
-    there.post([&there, id = owner->client, answer] { there.cancel(id, answer); });
-}
-
-void client::cancel(std::function<void()> done) {
-    if (session_.console() != nullptr) return cancel_console(done);
-    worker::effects_lease effects(worker_);
-    std::size_t taken = 0;
-    if (session_.on_cancel_unsent(in_.view(), taken, worker_.now(), *effects)) {
-        worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.stop_wanting(*seat_); });
-        done();
-        if (!deliver(*effects)) return;
-        in_.assign(in_.view().substr(taken));
-        return pump();
-    }
-    server_ == nullptr ? done() : server_->cancel(std::move(done));
-}
-
-// ---- TLS ----
-
-void client::begin_handshake(std::string_view begun) {
-    const auto &context = worker_.tls().clients;
-    if (!context) return close("TLS startup failed", false);
-    constexpr char handshake_record = 0x16;
-    const bool direct = begun.starts_with(handshake_record);
-    starting_ = context->accept(direct);
-    handshake_ = handshake::reading;
-    if (!direct) return;
-    std::string first(begun);
-    in_.clear();
-    shake_hands(std::move(first));
-}
-
-void client::shake_hands(std::string from_peer) {
-    handshake_ = handshake::computing;
-    const bool taken = worker_.all().crypto.run(
-        worker_, crypto_pool::whose::client, std::move(starting_), std::move(from_peer),
-        [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
-    if (!taken) return close("TLS startup failed: too many handshakes", false);
-    watch();
-}
-
-void client::on_handshake(handshake_step step) {
-    if (gone_) return;
-    handshake_ = step.came_to == tls_session::progress::done ? handshake::none : handshake::reading;
-    core::outbox out;
-    out.view(step.to_peer);
-    if (out_.send(out) == sent::failed) return close_at_end_of_stream();
-    if (step.came_to == tls_session::progress::failed) {
-        handshake_ = handshake::failed;
-        return close("TLS startup failed: " + step.session->problem(), true);
-    }
-    if (step.came_to == tls_session::progress::more) {
-        starting_ = std::move(step.session);
-        return watch();
-    }
-    session_.on_channel(step.session->channel());
-    out_.secure(std::move(step.session));
-    in_.append(step.plain);
-    pump();
 }
 
 // ---- events from outside ----
 
 void client::welcome(const core::welcome &greeting) {
-    if (gone_ || session_.state() != core::client_state::joining) return;
+    if (gone() || session_.state() != core::client_state::joining) return;
     {
-        worker::effects_lease effects(worker_);
+        worker::effects_lease effects(*worker_);
         greet(greeting, *effects);
         if (!deliver(*effects)) return;
     }
@@ -449,51 +263,62 @@ void client::welcome(const core::welcome &greeting) {
 }
 
 void client::refuse(core::refusal why, std::string_view argument) {
-    if (gone_) return;
-    worker::effects_lease effects(worker_);
+    if (gone()) return;
+    // In the middle of a handshake our words would be neither TLS nor understood.
+    if (handshake_ != handshake::none) return close(core::words(why, argument).message, false);
+    worker::effects_lease effects(*worker_);
     session_.on_refused(why, argument, *effects);
     if (deliver(*effects)) close_after(*effects);
 }
 
 void client::refuse_by_server(const core::login_error &error) {
-    if (gone_) return;
-    worker::effects_lease effects(worker_);
+    if (gone()) return;
+    worker::effects_lease effects(*worker_);
     session_.on_server_refused(error, *effects);
     if (deliver(*effects)) close_after(*effects);
 }
 
 void client::server_lost(bool mid_message) {
     server_ = nullptr;
-    if (gone_) return;
-    worker::effects_lease effects(worker_);
+    if (gone()) return;
+    worker::effects_lease effects(*worker_);
     session_.on_server_lost(mid_message, *effects);
     if (deliver(*effects)) close_after(*effects);
 }
 
-void client::end_with_server(std::string_view why) {
+void client::end_with_server(const core::effects &effects) {
     server_ = nullptr;
-    close(why, true);
+    close(effects.why, true, core::parting::ended, !effects.to_client.empty());
 }
 
 void client::on_timer(base::time_point now) {
-    if (closed_) return;
-    if (gone_) return finish();
+    if (life_ == life::closed) return;
+    if (gone()) return finish();
+    if (!ready_set::has(*this)) watch();
     if (handshake_ != handshake::none && now >= session_.deadline()) return close("client_login_timeout", false);
-    worker::effects_lease effects(worker_);
-    session_.on_deadline(now, *effects);
-    if (!deliver(*effects)) return;
-    if (effects->client == core::client_next::close) return close_after(*effects);
+    std::string why;
+    if (session_.waits() && now >= session_.deadline()) {
+        why = worker_->all().with_ledger(
+            [&](core::ledger &ledger, core::orders &) { return ledger.why_waiting(*seat_, now); });
+    }
+    const bool login = session_.state() == core::client_state::login;
+    {
+        worker::effects_lease effects(*worker_);
+        session_.on_deadline(now, *effects, why);
+        if (!go_on_with_login(*effects)) return;
+    }
     arm();
+    if (login) pump();  // it may be in
 }
 
 void client::arm() {
-    if (!gone_) worker_.wheel().arm(*this, session_.deadline());
+    if (!gone()) worker_->wheel().arm(*this, session_.deadline());
 }
 
 // ---- sending ----
 
 bool client::deliver(const core::effects &effects) {
-    if (closed_) return false;
+    if (life_ == life::closed) return false;
     if (effects.to_client.empty()) return true;
     switch (out_.send(effects.to_client)) {
         case sent::all:
@@ -511,14 +336,14 @@ bool client::deliver(const core::effects &effects) {
 void client::on_writable() {
     const auto state = out_.flush();
     if (state == sent::some) return;
-    if (state == sent::failed) return gone_ ? finish() : close_at_end_of_stream();
-    if (gone_) {
+    if (state == sent::failed) return gone() ? finish() : close_at_end_of_stream();
+    if (gone()) {
         out_.finish_sending();
         return watch();
     }
     if (server_ != nullptr) server_->go_on();
     if (more_) ask_for_more();
-    if (!closed_) pump();
+    if (life_ != life::closed) pump();
 }
 
 // ---- the end ----
@@ -526,38 +351,55 @@ void client::on_writable() {
 void client::close_after(const core::effects &effects) {
     if (effects.why == core::client_left) return close(effects.why, blocked(), core::parting::vanished);
     const bool said_why = !effects.to_client.empty();
-    if (said_why && worker_.global().log_pooler_errors) log::warning("{} pooler error: {}", name(), effects.why);
-    close(effects.why, said_why || blocked());
+    close(effects.why, said_why || blocked(), core::parting::ended, said_why || effects.untold);
 }
 
-void client::close(std::string_view why, bool linger_for_peer, core::parting how) {
-    if (gone_) return;
-    gone_ = true;
+void client::log_end(std::string_view why, bool vanished, bool said) {
+    const auto &global = worker_->global();
+    // A health check that connects and goes has said nothing: told only to those who want to know more.
+    const bool silent = session_.user().empty() && in_.empty() && vanished;
+    const bool tells_error = said && global.log_pooler_errors,
+               tells_end = global.log_disconnections && !seat_->looks_up;
+    if (!tells_error && !tells_end) return;
+    const bool refused = session_.login() != nullptr && session_.login()->cancel().secret.empty() && !silent;
+    if (refused && !worker_->refused().tells(why, worker_->now())) return;
+    if (tells_error) log::warning("{} pooler error: {}", name(), why);
+    if (!tells_end) return;
+    const auto age = std::chrono::duration_cast<base::seconds>(worker_->now() - since_).count();
+    log::get().log(silent ? spdlog::level::debug : spdlog::level::info, "{} closing because: {} (age={}s)", name(), why,
+                   age);
+}
+
+void client::close(std::string_view why, bool linger_for_peer, core::parting how, bool said) {
+    if (gone()) return;
+    life_ = life::gone;
     if (auto asked = std::exchange(check_, nullptr)) asked_->forget(asked);
-    if (worker_.global().log_disconnections && !seat_->looks_up) {
-        log::info("{} closing because: {} (age={}s)", name(), why,
-                  std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
-    }
+    if (auto asked = std::exchange(lookup_, nullptr)) worker_->all().lookups->forget(std::move(asked));
+    worker_->all().crypto.forget(computed_);
+    log_end(why, how == core::parting::vanished, said);
     if (auto *const it = std::exchange(server_, nullptr)) it->client_gone(how, why);
     if (session_.console() != nullptr) leave_console();
-    worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.leave(*seat_, orders); });
+    worker_->all().with_ledger([&](core::ledger &ledger, core::orders &orders) { ledger.leave(*seat_, orders); });
     seat_ = nullptr;
     if (!linger_for_peer) return finish();
     // Closing now could reset the connection under the text that says why. The peer may read it, and close first.
     if (out_.unsent_bytes() == 0) out_.finish_sending();
-    worker_.wheel().arm(*this, worker_.now() + linger);
+    unlink();  // it may be armed for an earlier deadline, which would cut this short
+    worker_->wheel().arm(*this, worker_->now() + linger);
     in_.assign_secret({});
     watch();
 }
 
 void client::finish() {
-    if (closed_) return;
-    closed_ = true;
-    worker_.ready().remove(*this);
+    if (life_ == life::closed) return;
+    life_ = life::closed;
+    // Before it is closed: a helper that is being started may hold a copy, and then closing takes nothing out of the
+    // set.
+    worker_->ready().remove(*this);
     unlink();
     in_.assign_secret({});
     out_.close();
-    worker_.remove(*this);
+    worker_->remove(*this);
 }
 
 }  // namespace pgsluice::net

@@ -44,9 +44,11 @@ void take_address(const sockaddr_storage &from, std::string &address, int &port)
     address = text.data();
 }
 
-names_of_socket names_of(int fd, int unix_port) {
+/// The ports are those of Unix sockets, which have none of their own.
+names_of_socket names_of(int fd, int port, int local_port) {
     names_of_socket names;
-    names.port = names.local_port = unix_port;
+    names.port = port;
+    names.local_port = local_port;
     sockaddr_storage address{};
     socklen_t length = sizeof address;
     if (::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0)
@@ -77,14 +79,46 @@ void append_buffers(console_row &row, std::size_t unread, std::size_t unsent) {
                            static_cast<std::int64_t>(unsent)});
 }
 
-/// What -R would hand over; we have none, so no descriptor is passed and no secret is told.
-console_row fd_row(int fd, const char *task, const console_row &of, const core::cancel_key *key) {
-    const std::int64_t cancel = key == nullptr ? 0 : key->pid;
-    return {fd, task, of[1], of[2], of[5],          of[6],          cancel,        0,
-            "", "",   "",    "",    console_cell(), console_cell(), console_cell()};
+/// What -R would hand over; we have none, so no descriptor is passed and no secret is told, cancel keys included.
+console_row fd_row(int fd, const char *task, const console_row &of, int linked, const core::parameter_set *session) {
+    const auto known = [&](std::string_view name) -> console_cell {
+        if (session == nullptr) return {};
+        return std::string(session->value(name));
+    };
+    const auto named = [](const console_cell &name) {
+        return name == console_cell("(nouser)") || name == console_cell("(nodb)") ? console_cell() : name;
+    };
+    return {fd,
+            task,
+            named(of[1]),
+            named(of[2]),
+            of[5],
+            of[6],
+            0,
+            linked,
+            known("client_encoding"),
+            known("standard_conforming_strings"),
+            known("DateStyle"),
+            known("TimeZone"),
+            console_cell(),
+            console_cell(),
+            console_cell()};
 }
 
 }  // namespace
+
+console_row listening_row(int fd, int unix_port) {
+    names_of_socket names;
+    names.local_port = unix_port;
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (::getsockname(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0)
+        take_address(address, names.local_address, names.local_port);
+    console_row of(7);
+    of[5] = names.local_address;
+    of[6] = names.local_port;
+    return fd_row(fd, "pooler", of, 0, nullptr);
+}
 
 std::string time_text(const clock_pair &now, base::time_point when) {
     const auto wall = now.wall - std::chrono::duration_cast<std::chrono::system_clock::duration>(now.steady - when);
@@ -104,7 +138,7 @@ void continue_table(shared &all, std::shared_ptr<connection_cursor> it) {
         asker.post([&asker, id = it->client] { asker.console_done(id, {}); });
         return;
     }
-    auto &next = *all.workers[it->at];
+    auto &next = it->at == 0 ? all.lobby() : *all.workers[it->at - 1];
     next.post([&all, &next, &asker, it = std::move(it)]() mutable {
         auto rows = next.list(*it);
         if (rows.empty()) return continue_table(all, std::move(it));
@@ -148,7 +182,9 @@ core::console_rows worker::list(connection_cursor &it) {
             if (found != servers_.end() && it.seen.insert(id.value).second)
                 row = found->second->row(it.table, now, closes);
         } else if (const auto found = clients_.find({it.ids[it.next]}); found != clients_.end()) {
-            row = found->second->row(it.table, now);
+            const auto id = it.ids[it.next];
+            const bool shown = is_lobby() ? !it.seen_clients.insert(id).second : it.seen_clients.contains(id);
+            if (!shown) row = found->second->row(it.table, now);
         }
         if (row) rows.push_back(std::move(*row));
     }
@@ -168,21 +204,35 @@ core::console_rows worker::list(connection_cursor &it) {
 
 // ---- one row ----
 
+std::string client::cancel_state() {
+    const bool sent = worker_->all().with_ledger([&](core::ledger &ledger, core::orders &) {
+        const auto &all = ledger.cancels().all();
+        const auto found = all.find(id_);
+        return found == all.end() || found->second.phase == core::cancel_phase::sent;
+    });
+    return sent ? "active_cancel_req" : "waiting_cancel_req";
+}
+
 std::optional<console_row> client::row(console_table table, const clock_pair &now) {
     const auto state = session_.state();
     const bool login = state == core::client_state::login || state == core::client_state::joining;
     const bool waits = state == core::client_state::waiting || state == core::client_state::joining;
-    if (gone_ || seat_->looks_up) return std::nullopt;
+    if (gone() || seat_->looks_up) return std::nullopt;
     if (table == console_table::clients && state == core::client_state::login) return std::nullopt;
-    if (table == console_table::active_sockets && server_ == nullptr && !waits) return std::nullopt;
-    std::string text = waits ? "waiting" : server_ != nullptr || session_.console() != nullptr ? "active" : "idle";
-    if (state == core::client_state::closing) text = "active_cancel_req";
+    // As PgBouncer: something is received and not taken, or still to be sent, or is waited for.
+    const auto *const console = session_.console();
+    const bool busy = waits || in_.size_bytes() > 0 || out_.unsent_bytes() > 0 || (console && console->running());
+    if (table == console_table::active_sockets && !busy) return std::nullopt;
+    if (table == console_table::fds && console != nullptr) return std::nullopt;  // as PgBouncer
+    std::string text = waits ? "waiting" : server_ != nullptr ? "active" : "idle";
+    if (state == core::client_state::closing) text = cancel_state();
     if (is_sockets(table)) text = login && !waits ? "cl_login" : waits ? "cl_waiting" : "cl_active";
-    const auto names = names_of(out_.fd(), worker_.global().listen_port);
+    const auto names = names_of(out_.fd(), worker_->global().listen_port, worker_->global().listen_port);
     const auto asked = session_.asked_at() == base::time_point() ? since_ : session_.asked_at();
     const auto request = waits ? session_.since() : asked;
-    const auto wait =
-        std::chrono::duration_cast<base::microseconds>(waits ? now.steady - request : base::microseconds(0));
+    const auto busy_since = session_.busy_since();
+    const auto wait = std::chrono::duration_cast<base::microseconds>(
+        busy_since == base::never ? base::duration::zero() : now.steady - busy_since);
     const auto *const parameters = session_.parameters().get();
     const auto &route = session_.where();
     const auto kind = route ? route->replicates : core::replication::none;
@@ -207,14 +257,16 @@ std::optional<console_row> client::row(console_table table, const clock_pair &no
                     parameters == nullptr ? std::string() : std::string(parameters->value("application_name")),
                     static_cast<std::int64_t>(session_.statements()),
                     static_cast<std::int64_t>(id_.value)};
-    if (table == console_table::fds) return fd_row(out_.fd(), "client", row, nullptr);
+    if (table == console_table::fds)
+        return fd_row(out_.fd(), "client", row, server_ != nullptr ? server_->fd() : 0, parameters);
     if (is_sockets(table)) append_buffers(row, in_.size_bytes(), out_.unsent_bytes());
     return row;
 }
 
 std::optional<console_row> server::row(console_table table, const clock_pair &now, bool close_needed) {
     if (closed_ || session_ == nullptr) return std::nullopt;
-    if (table == console_table::active_sockets && client_ == nullptr) return std::nullopt;
+    const bool busy = in_.size_bytes() > 0 || out_.unsent_bytes() > 0;
+    if (table == console_table::active_sockets && !busy) return std::nullopt;
     const auto &settings = session_->settings();
     const bool checks = !settings.server_check_query.empty();
     const auto state_text = [&]() -> std::string {
@@ -234,13 +286,12 @@ std::optional<console_row> server::row(console_table table, const clock_pair &no
         }
         return {};
     };
-    std::string text = draining_ ? "closing" : state_text();
+    std::string text = draining_ ? "closing" : held_ ? "being_canceled" : state_text();
     if (is_sockets(table)) text = text == "new" ? "sv_login" : "sv_" + text;
-    const auto names = names_of(out_.fd(), settings.port);
+    const auto names = names_of(out_.fd(), settings.port, worker_.global().listen_port);
     const auto request = client_ != nullptr ? client_->session().asked_at() : since_link_;
     const auto *const parameters = session_->parameters().get();
     const auto &key = session_->key();
-    const bool tcp = names.address != "unix";
     const auto kind = client_ != nullptr && client_->session().where() ? client_->session().where()->replicates
                                                                        : core::replication::none;
     console_row row{"S",
@@ -259,12 +310,13 @@ std::optional<console_row> server::row(console_table table, const clock_pair &no
                     close_needed ? 1 : 0,
                     pointer_text(this),
                     pointer_text(client_),
-                    tcp ? std::int64_t{key ? key->pid : 0} : std::int64_t{names.pid},
+                    std::int64_t{key ? key->pid : 0},
                     out_.cipher(),
                     parameters == nullptr ? std::string() : std::string(parameters->value("application_name")),
                     static_cast<std::int64_t>(session_->statements().size()),
                     static_cast<std::int64_t>(id_.value)};
-    if (table == console_table::fds) return fd_row(out_.fd(), "server", row, nullptr);
+    if (table == console_table::fds)
+        return fd_row(out_.fd(), "server", row, client_ != nullptr ? client_->fd() : 0, parameters);
     if (is_sockets(table)) append_buffers(row, in_.size_bytes(), out_.unsent_bytes());
     return row;
 }

@@ -26,6 +26,9 @@ struct clock_pair {
 /// YYYY-MM-DD HH:MM:SS TZ, as PgBouncer prints times.
 std::string time_text(const clock_pair &, base::time_point);
 
+/// The row of SHOW FDS of a socket that listens.
+core::console_row listening_row(int fd, int unix_port);
+
 /// How far a table has come. It travels from worker to worker, and is touched by one at a time.
 struct connection_cursor {
     /// So many connections a slice: some 0.3 ms.
@@ -34,12 +37,13 @@ struct connection_cursor {
     core::console_table table;
     base::worker_index asker = 0;  ///< whose client has asked
     base::client_id client;
-    base::worker_index at = 0;  ///< whose connections are next
+    base::worker_index at = 0;  ///< who is next: first the lobby, whose clients move on to the others
     bool begun = false;         ///< the ids below are of worker `at`
     std::vector<std::uint64_t> ids{};
     std::size_t next = 0;
-    bool servers = false;                      ///< clients are through
-    std::unordered_set<std::uint64_t> seen{};  ///< servers: one that moves on to the next worker is not shown twice
+    bool servers = false;  ///< clients are through
+    /// One that moves on to the next worker is not shown twice. Of clients those of the lobby.
+    std::unordered_set<std::uint64_t> seen{}, seen_clients{};
 };
 
 /// Lets the worker that is next make a slice, which goes to the client that asked, or tells it that this was all.

@@ -1,13 +1,17 @@
 // Commands, one by one.
 #include "net/console_desk.hpp"
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <charconv>
 
 #include "net/client.hpp"
 #include "net/connection_rows.hpp"
 #include "net/log.hpp"
+#include "net/resolver.hpp"
 #include "net/server.hpp"
+#include "net/service_manager.hpp"
+#include "net/version.hpp"
 #include "net/worker.hpp"
 
 namespace pgsluice::net {
@@ -30,7 +34,7 @@ console_outcome refused(refusal why, std::string argument = {}, std::string deta
 }  // namespace
 
 console_desk::console_desk(shared &all, console_powers powers)
-    : all_(all), powers_(std::move(powers)), period_began_(clock_now()) {}
+    : all_(all), powers_(std::move(powers)), last_{clock_now(), {}}, one_before_(last_) {}
 
 // ---- from workers ----
 
@@ -38,8 +42,13 @@ void console_desk::ask(console_request it) {
     boost::asio::post(all_.control, [this, it = std::move(it)] { carry_out(it); });
 }
 
-void console_desk::canceled() {
-    boost::asio::post(all_.control, [this] { resume({}); });
+void console_desk::canceled(base::client_id id) {
+    boost::asio::post(all_.control, [this, id] {
+        const auto own = std::find_if(waiting_.begin(), waiting_.end(), [&](const waiting &it) {
+            return it.of.client == id && it.of.command.what == verb::pause;
+        });
+        resume(own == waiting_.end() ? std::string() : own->of.command.name);
+    });
 }
 
 void console_desk::gone(base::client_id id) {
@@ -71,35 +80,53 @@ core::console_view console_desk::view() {
 void console_desk::carry_out(const console_request &it) {
     if (it.command.what == verb::show) return show(it);
     // Without the value of a SET, which may be a secret.
-    log::info("admin command: {}", it.command.what == verb::set ? "SET " + it.command.name
-                                   : it.command.name.empty()    ? core::tag_of(it.command)
-                                                                : core::tag_of(it.command) + " " + it.command.name);
+    log::info("{}{} command issued", it.command.what == verb::set ? "SET" : core::tag_of(it.command),
+              it.command.name.empty() ? "" : " '" + it.command.name + "'");
+    const auto done = [this, it](const console_outcome &outcome) { finish(it, outcome); };
+    if (it.command.what == verb::reload) return powers_.reload(done);
+    if (it.command.what == verb::set) return powers_.set(it.command.name, it.command.value, done);
+    if (it.command.what == verb::shutdown || it.command.what == verb::shutdown_wait_for_servers ||
+        it.command.what == verb::shutdown_wait_for_clients)
+        return powers_.shut_down(it.command.what, done);
     const auto outcome = change(it);
-    const bool waits = it.command.what == verb::pause || it.command.what == verb::wait_close;
+    const bool waits =
+        it.command.what == verb::pause || it.command.what == verb::wait_close || it.command.what == verb::suspend;
     if (!waits || outcome.refused.why != refusal::none || is_over(it)) return finish(it, outcome);
     const auto limit =
         it.command.value.empty()
             ? base::duration::zero()
             : base::duration(static_cast<std::int64_t>(std::strtod(it.command.value.c_str(), nullptr) * 1e6));
-    waiting_.push_back({it, it.command.value.empty() ? base::never : clock_now() + limit});
+    if (it.command.what == verb::suspend)
+        waiting_.push_back({it, base::deadline_after(clock_now(), powers_.settings()->global.suspend_timeout)});
+    else
+        waiting_.push_back({it, it.command.value.empty() ? base::never : clock_now() + limit});
 }
 
 void console_desk::show(const console_request &it) {
     const auto settings = powers_.settings();
+    const auto connections = [&all = all_, it] {
+        continue_table(all, std::make_shared<connection_cursor>(
+                                connection_cursor{.table = it.command.table, .asker = it.worker, .client = it.client}));
+    };
     switch (it.command.table) {
         case console_table::clients:
         case console_table::servers:
         case console_table::sockets:
         case console_table::active_sockets:
+            return connections();
         case console_table::fds:
-            return continue_table(all_, std::make_shared<connection_cursor>(connection_cursor{
-                                            .table = it.command.table, .asker = it.worker, .client = it.client}));
+            return all_.lobby().post([this, to = it, connections] {
+                auto &there = *all_.workers[to.worker];
+                there.post(
+                    [&there, id = to.client, rows = powers_.listening()] { there.console_rows(id, rows, nullptr); });
+                connections();
+            });
         case console_table::stats:
         case console_table::stats_totals:
         case console_table::stats_averages:
         case console_table::totals:
             return count([this, it](const core::traffic_by_database &totals) {
-                answer(it, core::stats_rows(it.command.table, totals, averages_));
+                answer(it, core::stats_rows(it.command.table, totals, averages(totals)));
             });
         case console_table::config:
             return answer(it, core::config_rows(*settings));
@@ -110,19 +137,23 @@ void console_desk::show(const console_request &it) {
         case console_table::users:
             return answer(it, core::user_rows(*settings, view()));
         case console_table::lists:
-            return answer(it, core::list_rows(*settings, view()));
+            return answer(it, core::list_rows(*settings, view(), all_.dns->counts()));
         case console_table::state:
             return answer(it, core::state_rows(view(), suspended_));
         case console_table::version:
-            return answer(it, {{std::string("pgsluice ") + PGSLUICE_VERSION}});
+            return answer(it, {{std::string(version_text)}});
         case console_table::mem:
             return answer(it, memory_rows(view()));
         case console_table::why:
             return why(it);
-        case console_table::dns_hosts:  // there is no cache of names, and there are no peers
+        case console_table::dns_hosts:
+            return answer(it, core::dns_host_rows(all_.dns->book(), clock_now()));
         case console_table::dns_zones:
+            return answer(it, core::dns_zone_rows(all_.dns->book()));
         case console_table::peers:
+            return answer(it, core::peer_rows(view()));
         case console_table::peer_pools:
+            return answer(it, core::peer_pool_rows(view()));
         case console_table::help:  // the session's own
         case console_table::parameter:
             return answer(it, {});
@@ -155,14 +186,15 @@ core::console_rows console_desk::memory_rows(const core::console_view &now) cons
 console_outcome console_desk::change(const console_request &it) {
     const auto &name = it.command.name;
     const auto of_ledger = [&](auto use) { return all_.with_ledger(use); };
-    const auto known = [&] {
-        return of_ledger([&](core::ledger &ledger, core::orders &) { return ledger.has_database(name); });
-    };
     const auto needs_database = [&](const char *word) -> console_outcome {
         if (core::is_console(name))
             return refused(refusal::console_not_in_admin_database, std::string(word) + " admin db: " + name);
-        if (!name.empty() && !known()) return refused(refusal::console_no_such_database, name);
-        return {};
+        // What ends a command can only be of what there is; the others may come before a database of * is first used.
+        const bool ends = it.command.what == verb::resume || it.command.what == verb::enable;
+        const bool there = of_ledger([&](core::ledger &ledger, core::orders &) {
+            return name.empty() || (ends ? ledger.knows_database(name) : ledger.has_database(name));
+        });
+        return there ? console_outcome{} : refused(refusal::console_no_such_database, name);
     };
     const auto on_database = [&](const char *word, auto use) {
         auto problem = needs_database(word);
@@ -170,18 +202,13 @@ console_outcome console_desk::change(const console_request &it) {
         return problem;
     };
     switch (it.command.what) {
-        case verb::reload:
-            return powers_.reload();
-        case verb::set:
-            return powers_.set(name, it.command.value);
         case verb::pause: {
             auto problem = needs_database("pause");
-            return problem.refused.why == refusal::none ? pause(it) : problem;
+            return problem.refused.why == refusal::none ? refused(pause(name), name) : problem;
         }
         case verb::resume: {
-            if (!name.empty() && !core::is_console(name) && !known())
-                return refused(refusal::console_no_such_database, name);
-            return resume(name);
+            auto problem = core::is_console(name) ? console_outcome{} : needs_database("resume");
+            return problem.refused.why == refusal::none ? refused(resume(name), name) : problem;
         }
         case verb::disable:
             return on_database("disable", [&](core::ledger &ledger, core::orders &) { ledger.disable(name, true); });
@@ -191,51 +218,58 @@ console_outcome console_desk::change(const console_request &it) {
             return on_database("reconnect", [&](core::ledger &ledger, core::orders &orders) {
                 ledger.reconnect(name, clock_now(), orders);
             });
-        case verb::kill:
-            return on_database("kill", [&](core::ledger &ledger, core::orders &orders) { ledger.kill(name, orders); });
+        case verb::kill: {
+            auto problem = needs_database("kill");
+            return problem.refused.why == refusal::none ? refused(kill(name), name) : problem;
+        }
         case verb::wait_close:
             return needs_database("wait in");
         case verb::kill_client:
             return kill_client(name);
         case verb::suspend:
             return suspend(it);
-        case verb::shutdown:
-        case verb::shutdown_wait_for_servers:
-        case verb::shutdown_wait_for_clients:
-            return powers_.shut_down(it.command.what);
         case verb::nothing:
         case verb::show:
         case verb::set_ignored:
+        case verb::reload:  // carry_out() has them done
+        case verb::set:
+        case verb::shutdown:
+        case verb::shutdown_wait_for_servers:
+        case verb::shutdown_wait_for_clients:
             break;
     }
     return {};
 }
 
-console_outcome console_desk::pause(const console_request &it) {
-    if (suspended_) return refused(refusal::console_already_paused);
-    const auto why = all_.with_ledger(
-        [&](core::ledger &ledger, core::orders &orders) { return ledger.pause(it.command.name, orders); });
-    return refused(why, it.command.name);
+refusal console_desk::pause(const std::string &database) {
+    if (suspended_) return refusal::console_already_paused;
+    return all_.with_ledger([&](core::ledger &ledger, core::orders &orders) { return ledger.pause(database, orders); });
 }
 
-console_outcome console_desk::resume(const std::string &database) {
+refusal console_desk::kill(const std::string &database) {
+    if (suspended_) return refusal::console_already_paused;
+    return all_.with_ledger([&](core::ledger &ledger, core::orders &orders) { return ledger.kill(database, orders); });
+}
+
+refusal console_desk::resume(const std::string &database) {
     // Those who wait for a pause that ends now have waited for long enough.
     for (const auto &it : std::exchange(waiting_, {})) {
-        const bool same = it.of.command.what == verb::pause && (database.empty() || it.of.command.name == database);
+        const auto what = it.of.command.what;
+        const bool same =
+            (what == verb::pause && it.of.command.name == database) || (what == verb::suspend && database.empty());
         same ? finish(it.of) : waiting_.push_back(it);
     }
     const bool was_suspended = database.empty() && std::exchange(suspended_, false);
     if (was_suspended) powers_.suspend(false);
     const auto why = all_.with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { return ledger.resume(database, clock_now(), orders); });
-    if (was_suspended && why == refusal::console_not_paused) return {};
-    return refused(why, database);
+    return was_suspended ? refusal::none : why;
 }
 
 console_outcome console_desk::suspend(const console_request &it) {
-    const bool paused = all_.with_ledger([](core::ledger &ledger, core::orders &) { return ledger.any_paused(); });
     if (suspended_) return refused(refusal::console_already_paused);
-    if (paused) return refused(refusal::console_suspend_while_paused);
+    const auto why = all_.with_ledger([](core::ledger &ledger, core::orders &) { return ledger.may_suspend(); });
+    if (why != refusal::none) return refused(why);
     suspended_ = true;
     suspended_by_ = it.client;
     powers_.suspend(true);
@@ -273,7 +307,7 @@ void console_desk::name_waits(const console_request &it, const std::shared_ptr<s
         auto &there = *all_.workers[worker_at];
         there.post([this, it, list, worker_at, &there] {
             for (auto &row : *list) {
-                if (row.wait.worker == worker_at) row.application = there.describe(row.wait.client).application;
+                if (row.application.empty()) row.application = there.describe(row.wait.client).application;
                 if (!row.wait.holder || row.wait.holder_worker != worker_at) continue;
                 auto holder = there.describe(row.wait.holder);
                 row.holder_user = std::move(holder.user);
@@ -305,8 +339,13 @@ void console_desk::name_waits(const console_request &it, const std::shared_ptr<s
 // ---- what takes time ----
 
 bool console_desk::is_over(const console_request &it) {
+    if (it.command.what == verb::suspend)
+        return std::all_of(all_.workers.begin(), all_.workers.end(),
+                           [](const auto &each) { return each->restless() == 0; });
     return all_.with_ledger([&](core::ledger &ledger, core::orders &) {
-        return it.command.what == verb::pause ? ledger.drained(it.command.name) : ledger.reconnected(it.command.name);
+        if (it.command.what != verb::pause) return ledger.reconnected(it.command.name);
+        // A reload that took the entry out has ended its pause.
+        return !ledger.is_paused(it.command.name) || ledger.drained(it.command.name);
     });
 }
 
@@ -314,6 +353,10 @@ void console_desk::tick(base::time_point now) {
     std::vector<waiting> rest;
     for (auto &it : std::exchange(waiting_, {})) {
         if (is_over(it.of)) {
+            finish(it.of);
+        } else if (now >= it.until && it.of.command.what == verb::suspend) {
+            log::warning("suspend_timeout: connections that have not come to rest are closed");
+            for (const auto &each : all_.workers) each->post([worker = each.get()] { worker->drop_restless(); });
             finish(it.of);
         } else if (now >= it.until) {
             all_.with_ledger([&](core::ledger &ledger, core::orders &orders) {
@@ -326,6 +369,8 @@ void console_desk::tick(base::time_point now) {
     }
     waiting_.insert(waiting_.end(), std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
     end_period(now);
+    const bool settles = all_.with_ledger([](core::ledger &ledger, core::orders &) { return ledger.has_forgotten(); });
+    if (settles) count([](const core::traffic_by_database &) {});
 }
 
 // ---- statistics ----
@@ -335,8 +380,13 @@ void console_desk::count(std::function<void(core::traffic_by_database)> done) {
         std::size_t missing;
         core::traffic_book all;
         std::function<void(core::traffic_by_database)> done;
+        std::vector<core::ledger::forgotten_pool> forgotten;
     };
-    const auto total = std::make_shared<sum>(sum{all_.workers.size(), {}, std::move(done)});
+    // What is forgotten by now counts no more: its sums below are the last ones.
+    const auto total = std::make_shared<sum>(
+        sum{all_.workers.size(), {}, std::move(done), all_.with_ledger([](core::ledger &ledger, core::orders &) {
+                return ledger.take_forgotten();
+            })});
     for (const auto &each : all_.workers) {
         each->post([this, total, &from = *each] {
             boost::asio::post(all_.control, [this, total, counted = from.counted()] {
@@ -344,35 +394,70 @@ void console_desk::count(std::function<void(core::traffic_by_database)> done) {
                     total->all.of(static_cast<core::pool_index>(i)) += counted.pools()[i];
                 total->all.console() += counted.console();
                 if (--total->missing > 0) return;
+                settle(total->all, total->forgotten);
                 const auto names = view().database_of_pool;
-                core::traffic_by_database by_name;
+                auto by_name = put_aside_;
                 by_name["pgbouncer"] = total->all.console();
-                for (std::size_t i = 0; i < names.size(); ++i)
-                    by_name[names[i]] += total->all.of(static_cast<core::pool_index>(i));
+                for (std::size_t i = 0; i < names.size(); ++i) {
+                    if (names[i].empty()) continue;
+                    const auto index = static_cast<core::pool_index>(i);
+                    by_name[names[i]] += core::since(before_pool_[index], total->all.of(index));
+                }
                 total->done(std::move(by_name));
             });
         });
     }
 }
 
+/// What pools that are forgotten have counted stays with their databases, but for those of * that are gone altogether;
+/// then their numbers may be others'.
+void console_desk::settle(core::traffic_book &all, const std::vector<core::ledger::forgotten_pool> &forgotten) {
+    if (forgotten.empty()) return;
+    for (const auto &it : forgotten) {
+        put_aside_[it.database] += core::since(before_pool_[it.index], all.of(it.index));
+        before_pool_[it.index] = all.of(it.index);
+    }
+    all_.with_ledger([&](core::ledger &ledger, core::orders &) {
+        for (const auto &it : forgotten) ledger.reuse(it.index);
+    });
+    const auto names = view().database_of_pool;
+    const auto settings = powers_.settings();
+    for (const auto &it : forgotten) {
+        const bool lives = settings->databases.contains(it.database) ||
+                           std::find(names.begin(), names.end(), it.database) != names.end();
+        if (lives) continue;
+        put_aside_.erase(it.database);
+        last_.totals.erase(it.database);
+        one_before_.totals.erase(it.database);
+    }
+}
+
+/// From the end of the period before the last one until now, as PgBouncer's: between one period and two, and never only
+/// the moments since the last one ended.
+core::traffic_by_database console_desk::averages(const core::traffic_by_database &totals) {
+    core::traffic_by_database all;
+    const auto took = std::chrono::duration_cast<base::duration>(clock_now() - one_before_.at);
+    for (const auto &[name, it] : totals) all[name] = core::average(one_before_.totals[name], it, took);
+    return all;
+}
+
 void console_desk::end_period(base::time_point now) {
     const auto settings = powers_.settings();
     const auto period = std::max(base::duration(base::seconds(1)), settings->global.stats_period);
-    if (counting_ || now - period_began_ < period) return;
+    if (counting_ || now - last_.at < period) return;
     counting_ = true;
     count([this](const core::traffic_by_database &totals) {
         counting_ = false;
-        const auto ended = clock_now();
-        const auto took = std::chrono::duration_cast<base::duration>(ended - std::exchange(period_began_, ended));
+        one_before_ = std::exchange(last_, {clock_now(), totals});
         core::traffic before, after;
-        averages_.clear();
         for (const auto &[name, it] : totals) {
-            averages_[name] = core::average(before_[name], it, took);
-            before += before_[name];
+            before += one_before_.totals[name];
             after += it;
         }
-        before_ = totals;
-        if (powers_.settings()->global.log_stats) log::info("{}", core::stats_line(core::average(before, after, took)));
+        const auto took = std::chrono::duration_cast<base::duration>(last_.at - one_before_.at);
+        const auto line = core::stats_line(core::average(before, after, took));
+        if (powers_.settings()->global.log_stats) log::info("{}", line);
+        service_manager::status(line);
     });
 }
 

@@ -19,10 +19,15 @@ namespace pgsluice::net {
 
 /// What only the process as a whole can do. Control thread.
 struct console_powers {
+    using then = std::function<void(const core::console_outcome &)>;
+
     std::function<std::shared_ptr<const config::settings>()> settings;
-    std::function<core::console_outcome()> reload;
-    std::function<core::console_outcome(const std::string &name, const std::string &value)> set;
-    std::function<core::console_outcome(core::console_command::verb)> shut_down;
+    std::function<void(const then &done)> reload;
+    std::function<void(const std::string &name, const std::string &value, const then &done)> set;
+    /// `done` is called once it is in effect; never for the one that ends the process at once.
+    std::function<void(core::console_command::verb, const then &done)> shut_down;
+    /// Called on the lobby's thread.
+    std::function<core::console_rows()> listening;
     /// Whether clients' requests and new connections are taken.
     std::function<void(bool)> suspend;
 };
@@ -41,8 +46,8 @@ public:
     // ---- any thread ----
 
     void ask(console_request);
-    /// An admin's request was cancelled: RESUME.
-    void canceled();
+    /// An admin's cancel: RESUME; of one database, if its PAUSE is what this admin waits for.
+    void canceled(base::client_id);
     /// An admin has left.
     void gone(base::client_id);
 
@@ -51,6 +56,9 @@ public:
     /// Looks at what waits, and whether a period of statistics is over. Often.
     void tick(base::time_point now);
     bool suspended() const { return suspended_; }
+    /// Of "" also when a signal says so.
+    core::refusal pause(const std::string &database);
+    core::refusal resume(const std::string &database);
 
 private:
     struct waiting {
@@ -61,9 +69,8 @@ private:
     void carry_out(const console_request &);
     void show(const console_request &);
     core::console_outcome change(const console_request &);
-    core::console_outcome pause(const console_request &);
     core::console_outcome suspend(const console_request &);
-    core::console_outcome resume(const std::string &database);
+    core::refusal kill(const std::string &database);
     core::console_outcome kill_client(const std::string &id);
     void why(const console_request &);
     struct named_wait {
@@ -80,16 +87,24 @@ private:
     void finish(const console_request &, const core::console_outcome & = {});
     /// Adds up what all workers have counted; the sums come later, on this thread.
     void count(std::function<void(core::traffic_by_database)>);
+    void settle(core::traffic_book &, const std::vector<core::ledger::forgotten_pool> &);
     void end_period(base::time_point now);
+    core::traffic_by_database averages(const core::traffic_by_database &totals);
 
     shared &all_;
     console_powers powers_;
     std::vector<waiting> waiting_;
     bool suspended_ = false;
     base::client_id suspended_by_;
-    base::time_point period_began_;
     bool counting_ = false;
-    core::traffic_by_database before_, averages_;
+    /// Totals as they were when a period ended: the last one, and the one before, from which averages are.
+    struct period_end {
+        base::time_point at;
+        core::traffic_by_database totals;
+    };
+    period_end last_, one_before_;
+    core::traffic_by_database put_aside_;                    ///< of pools that are forgotten
+    std::map<core::pool_index, core::traffic> before_pool_;  ///< what earlier pools of that number had counted
 };
 
 }  // namespace pgsluice::net

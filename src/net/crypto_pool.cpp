@@ -1,22 +1,22 @@
 // The queue and its threads.
 #include "net/crypto_pool.hpp"
 
-#include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <system_error>
 
 #include "net/log.hpp"
+#include "net/thread_rank.hpp"
+#include "net/thread_start.hpp"
 #include "net/worker.hpp"
 
 namespace pgsluice::net {
 
-namespace {
-
-/// Where a handshake and a query want the same CPU, the query goes first (setpriority(2), of this thread alone on
-/// Linux).
-constexpr int niceness = 5;
-
-}  // namespace
+/// Where a task waits.
+struct crypto_pool::place {
+    crypto_pool::line &in;
+    std::string whose;
+};
 
 struct crypto_pool::handshake_task final : task {
     handshake_task(std::unique_ptr<tls_session> it, std::string bytes, std::function<void(handshake_step)> call)
@@ -40,54 +40,99 @@ struct crypto_pool::derivation final : task {
     std::function<void(const auth::scram_keys &)> done;
 };
 
-bool crypto_pool::run(worker &home, whose side, std::unique_ptr<tls_session> session, std::string from_peer,
-                      std::function<void(handshake_step)> done) {
-    return put(home, side, std::make_unique<handshake_task>(std::move(session), std::move(from_peer), std::move(done)),
+crypto_pool::ticket crypto_pool::run(worker &home, const asker &who, std::unique_ptr<tls_session> session,
+                                     std::string from_peer, std::function<void(handshake_step)> done) {
+    return put(home, who.of == side::server ? of_servers_ : handshakes_, who.name,
+               std::make_unique<handshake_task>(std::move(session), std::move(from_peer), std::move(done)),
                waiting_max);
 }
 
-bool crypto_pool::derive(worker &home, whose side, auth::scram_work work,
-                         std::function<void(const auth::scram_keys &)> done) {
-    return put(home, side, std::make_unique<derivation>(std::move(work), std::move(done)), derivations_max);
+crypto_pool::ticket crypto_pool::derive(worker &home, const asker &who, auth::scram_work work,
+                                        std::function<void(const auth::scram_keys &)> done) {
+    const bool of_server = who.of == side::server;
+    auto &where = work.iterations >= dear_iterations ? (of_server ? dear_of_servers_ : dear_)
+                  : of_server                        ? of_servers_
+                                                     : derivations_;
+    return put(home, where, who.name, std::make_unique<derivation>(std::move(work), std::move(done)), derivations_max);
 }
 
-bool crypto_pool::put(worker &home, whose side, std::unique_ptr<task> it, std::size_t most) {
+crypto_pool::ticket crypto_pool::put(worker &home, line &where, const std::string &whose, std::unique_ptr<task> it,
+                                     std::size_t most) {
+    auto mine = std::make_shared<const place>(place{where, whose});
+    it->home = &home;
+    it->mine = mine;
     {
         const std::lock_guard lock(mutex_);
-        auto &line = side == whose::server ? of_servers_ : of_clients_;
-        if (stopping_ || line.size() >= most) return false;
-        if (threads_.empty()) {
-            // Signals are the control thread's.
-            sigset_t all, before;
-            sigfillset(&all);
-            pthread_sigmask(SIG_BLOCK, &all, &before);
-            for (std::uint32_t i = 0; i < wanted_; ++i) threads_.emplace_back([this] { loop(); });
-            pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        }
-        it->home = &home;
-        line.push_back(std::move(it));
+        if (stopping_) return nullptr;
+        if (threads_.size() <= wanted_) add_threads();
+        if (where.size() >= most) complain("too many wait for it");
+        if (threads_.empty() || where.size() >= most) return nullptr;
+        where.push(whose, std::move(it));
     }
     more_.notify_one();
-    return true;
+    return mine;
+}
+
+/// Where fewer are to be had, those must do, and the next task asks for more.
+void crypto_pool::add_threads() {
+    threads_.reserve(wanted_ + 1);
+    try {
+        while (threads_.size() <= wanted_) threads_.push_back(start_thread("crypto", [this] { loop(); }));
+    } catch (const std::system_error &problem) {
+        complain(fmt::format("{} of {} threads run, no more are to be had: {}", threads_.size(), wanted_ + 1,
+                             problem.what()));
+    }
+}
+
+/// Once a second.
+void crypto_pool::complain(std::string_view why) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < complained_at_ + base::seconds(1)) return;
+    complained_at_ = now;
+    log::warning("short of threads for TLS handshakes and passwords: {}", why);
+}
+
+void crypto_pool::forget(ticket &held) {
+    const auto it = std::exchange(held, nullptr);
+    if (!it) return;
+    const std::lock_guard lock(mutex_);
+    it->in.remove(it->whose, [&](const auto &waiting) { return waiting->mine == it; });
+}
+
+/// Null: nothing waits that may be computed now.
+crypto_pool::line *crypto_pool::next_line() {
+    if (!of_servers_.empty()) return &of_servers_;
+    if (!handshakes_.empty() && !derivations_.empty()) derivations_next_ = !derivations_next_;
+    const bool derives = handshakes_.empty() || (!derivations_.empty() && derivations_next_);
+    if (auto &one = derives ? derivations_ : handshakes_; !one.empty()) return &one;
+    if (computing_dear_ >= dear_at_once()) return nullptr;
+    return !dear_of_servers_.empty() ? &dear_of_servers_ : !dear_.empty() ? &dear_ : nullptr;
 }
 
 void crypto_pool::loop() {
-    ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), niceness);
+    stand_behind_queries();
     for (;;) {
         std::unique_ptr<task> next;
+        bool dear = false;
         {
             std::unique_lock lock(mutex_);
-            more_.wait(lock, [this] { return stopping_ || !of_clients_.empty() || !of_servers_.empty(); });
+            line *from = nullptr;
+            more_.wait(lock, [&] { return stopping_ || (from = next_line()) != nullptr; });
             if (stopping_) return;
-            auto &line = of_servers_.empty() ? of_clients_ : of_servers_;
-            next = std::move(line.front());
-            line.pop_front();
+            next = from->pop();
+            dear = from == &dear_ || from == &dear_of_servers_;
+            if (dear) ++computing_dear_;
         }
         try {
             next->compute();
         } catch (const std::exception &problem) {
             // A handshake counts as failed then; keys are of zeros, which fit nobody.
             log::error("internal error in a login: {}", problem.what());
+        }
+        if (dear) {
+            // Whoever may take the next one of these is awake: it is us.
+            const std::lock_guard lock(mutex_);
+            --computing_dear_;
         }
         auto &home = *next->home;
         home.post([next = std::move(next)]() mutable { next->tell(); });
@@ -99,8 +144,7 @@ void crypto_pool::stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
-        of_clients_.clear();
-        of_servers_.clear();
+        for (auto *it : {&of_servers_, &handshakes_, &derivations_, &dear_of_servers_, &dear_}) it->clear();
         ending.swap(threads_);
     }
     more_.notify_all();

@@ -78,11 +78,18 @@ void go_to_background() {
     ::close(null);
 }
 
-void raise_descriptor_limit() {
+descriptor_limit raise_descriptor_limit(std::uint64_t wanted) {
     rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return {};
+    if (limit.rlim_max < wanted) {
+        const rlimit more{wanted, wanted};
+        if (::setrlimit(RLIMIT_NOFILE, &more) == 0) limit = more;
+    }
+    if (limit.rlim_cur < limit.rlim_max) {
+        const rlimit all{limit.rlim_max, limit.rlim_max};
+        if (::setrlimit(RLIMIT_NOFILE, &all) == 0) limit = all;
+    }
+    return {limit.rlim_cur, limit.rlim_max};
 }
 
 }  // namespace pgsluice::net

@@ -2,6 +2,7 @@
 // any thread runs. Each returns what went wrong, or nothing.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace pgsluice::net {
@@ -14,7 +15,10 @@ std::string write_pidfile(const std::string &path);
 /// Removes it if it is still ours.
 void remove_pidfile(const std::string &path);
 void go_to_background();
-/// The soft limit of open files becomes the hard one.
-void raise_descriptor_limit();
+struct descriptor_limit {
+    std::uint64_t soft = 0, hard = 0;
+};
+/// The soft limit of open files becomes the hard one; who may (root) raises both to `wanted` where they are less.
+descriptor_limit raise_descriptor_limit(std::uint64_t wanted);
 
 }  // namespace pgsluice::net

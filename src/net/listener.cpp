@@ -1,6 +1,7 @@
 // Opening listening sockets, and the bounded accept loop.
 #include "net/listener.hpp"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -10,10 +11,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
+#include "net/lobby.hpp"
 #include "net/log.hpp"
 
 namespace pgsluice::net {
@@ -21,7 +25,27 @@ namespace pgsluice::net {
 namespace {
 
 constexpr int accepts_per_turn = 64;
-constexpr std::chrono::milliseconds pause_without_descriptors{50};
+constexpr int most_in_a_queue = 65536;
+
+/// accept(2), "Error handling": already pending on the new socket, and not the fault of the one that listens.
+bool is_of_one_connection(int problem) {
+    switch (problem) {
+        case EINTR:
+        case ECONNABORTED:
+        case EPERM:  // by a firewall
+        case EPROTO:
+        case ENOPROTOOPT:
+        case EOPNOTSUPP:
+        case ENETDOWN:
+        case ENETUNREACH:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENONET:
+            return true;
+        default:
+            return false;
+    }
+}
 
 struct opened {
     int fd = -1;
@@ -37,6 +61,16 @@ outcome fail(const std::string &where, const char *what, int fd = -1) {
     return {boost::system::in_place_error, "cannot listen on " + where + ": " + what + ": " + reason};
 }
 
+/// PgBouncer's: 0.0.0.0:6432, [::]:6432.
+std::string text_of(const addrinfo &address) {
+    std::array<char, NI_MAXHOST> host{};
+    std::array<char, NI_MAXSERV> port{};
+    ::getnameinfo(address.ai_addr, address.ai_addrlen, host.data(), host.size(), port.data(), port.size(),
+                  NI_NUMERICHOST | NI_NUMERICSERV);
+    const std::string name = host.data();
+    return (address.ai_family == AF_INET6 ? "[" + name + "]" : name) + ":" + port.data();
+}
+
 outcome open_tcp(const addrinfo &address, const std::string &where, const config::global_settings &settings) {
     const int fd = ::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return fail(where, "socket");
@@ -47,13 +81,15 @@ outcome open_tcp(const addrinfo &address, const std::string &where, const config
     if (address.ai_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (::bind(fd, address.ai_addr, address.ai_addrlen) != 0) return fail(where, "bind", fd);
     if (::listen(fd, settings.listen_backlog) != 0) return fail(where, "listen", fd);
-    return opened{fd, where, {}};
+    return opened{fd, text_of(address), {}};
 }
 
-/// A live socket of that name belongs to another process; a dead one is what a crash left behind.
+/// A live socket of that name belongs to another process; a dead one is what a crash left behind. A process whose queue
+/// is full is there too: EAGAIN, unix(7).
 bool is_live(const sockaddr_un &address, socklen_t length) {
-    const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const bool live = probe >= 0 && ::connect(probe, reinterpret_cast<const sockaddr *>(&address), length) == 0;
+    const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const bool live =
+        probe >= 0 && (::connect(probe, reinterpret_cast<const sockaddr *>(&address), length) == 0 || errno == EAGAIN);
     if (probe >= 0) ::close(probe);
     return live;
 }
@@ -74,7 +110,14 @@ outcome open_unix(const config::global_settings &settings) {
         errno = EADDRINUSE;
         return fail(path, "another process answers there");
     }
-    if (!abstract) ::unlink(path.c_str());
+    if (!abstract) {
+        // What is locked is another's: that of a PostgreSQL on this port, even while it is down.
+        if (struct stat lock{}; ::lstat((path + ".lock").c_str(), &lock) == 0) {
+            errno = EADDRINUSE;
+            return fail(path, "unix port is in use: there is a .lock beside it");
+        }
+        ::unlink(path.c_str());
+    }
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return fail(path, "socket");
     if (::bind(fd, reinterpret_cast<const sockaddr *>(&address), length) != 0) return fail(path, "bind", fd);
@@ -96,13 +139,11 @@ outcome open_unix(const config::global_settings &settings) {
 }  // namespace
 
 boost::system::result<std::vector<std::unique_ptr<listener>>, std::string> listener::open_all(
-    asio::io_context &context, const config::global_settings &settings, const accepted &on_accept) {
+    const config::global_settings &settings) {
     std::vector<std::unique_ptr<listener>> all;
     const auto add = [&](outcome it, bool tcp) -> std::string {
         if (it.has_error()) return it.error();
-        auto made = std::make_unique<listener>(context, it->fd, tcp, it->path, on_accept);
-        made->text_ = it->text;
-        all.push_back(std::move(made));
+        all.push_back(std::make_unique<listener>(it->fd, tcp, it->text, it->path));
         return {};
     };
     for (const auto &name : settings.listen_addr) {
@@ -134,45 +175,94 @@ boost::system::result<std::vector<std::unique_ptr<listener>>, std::string> liste
     return {boost::system::in_place_value, std::move(all)};
 }
 
-listener::listener(asio::io_context &context, int fd, bool tcp, std::string path, accepted on_accept)
-    : socket_(context, asio::generic::stream_protocol(tcp ? AF_INET : AF_UNIX, 0), fd),
-      pause_(context),
-      path_(std::move(path)),
-      accepted_(std::move(on_accept)),
-      tcp_(tcp) {}
+std::vector<std::unique_ptr<listener>> listener::adopt(const std::vector<int> &passed) {
+    std::vector<std::unique_ptr<listener>> all;
+    for (const int fd : passed) {
+        sockaddr_storage address{};
+        socklen_t length = sizeof address;
+        const int flags = ::fcntl(fd, F_GETFL);
+        if (::getsockname(fd, reinterpret_cast<sockaddr *>(&address), &length) != 0 ||
+            ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+            ::close(fd);
+            continue;
+        }
+        all.push_back(std::make_unique<listener>(fd, address.ss_family != AF_UNIX,
+                                                 "a socket passed by systemd (descriptor " + std::to_string(fd) + ")",
+                                                 ""));
+    }
+    return all;
+}
+
+listener::listener(int fd, bool tcp, std::string text, std::string path)
+    : fd_(fd), tcp_(tcp), text_(std::move(text)), path_(std::move(path)) {}
 
 listener::~listener() {
-    *alive_ = false;
+    leave();
     if (!path_.empty()) ::unlink(path_.c_str());
 }
 
-void listener::start() {
-    socket_.async_wait(stream_socket::wait_read, [this, alive = alive_](error_code ec) {
-        if (!*alive || ec) return;
-        accept_some();
-    });
+void listener::open(lobby &where) {
+    lobby_ = &where;
+    watch();
 }
 
-void listener::accept_some() {
-    for (int i = 0; i < accepts_per_turn; ++i) {
-        const int fd = ::accept4(socket_.native_handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
-            accepted_(fd, tcp_);
-            continue;
-        }
-        if (errno == EINTR || errno == ECONNABORTED) continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-        log::warning("accept on {} failed: {}", text_, std::generic_category().message(errno));
-        return wait_a_moment();
+/// Short of memory, or of what epoll may watch, it is tried again at each tick: else nobody would ever come in again.
+void listener::watch() {
+    auto &desk = lobby_->desk();
+    try {
+        desk.ready().add(*this, fd_, EPOLLIN);
+    } catch (const std::system_error &problem) {
+        lobby_->complain(text_, problem.code().value());
+        desk.wheel().arm(*this, desk.now());
     }
-    start();
 }
 
-void listener::wait_a_moment() {
-    pause_.expires_after(pause_without_descriptors);
-    pause_.async_wait([this, alive = alive_](error_code ec) {
-        if (*alive && !ec) accept_some();
-    });
+void listener::close() {
+    lobby_->desk().ready().remove(*this);
+    unlink();
+}
+
+void listener::defer(bool on) {
+    const int value = on ? 1 : 0;
+    if (tcp_) ::setsockopt(fd_, IPPROTO_TCP, TCP_DEFER_ACCEPT, &value, sizeof value);
+}
+
+listener::accepted listener::accept_one() {
+    for (;;) {
+        const int fd = ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) return lobby_->take_in(fd, tcp_), accepted::one;
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return accepted::none;
+        if (is_of_one_connection(errno)) continue;
+        lobby_->complain(text_, errno);
+        return accepted::no_descriptor;
+    }
+}
+
+void listener::leave() {
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+}
+
+void listener::on_ready(std::uint32_t) {
+    for (int i = 0; i < accepts_per_turn; ++i) {
+        const auto what = accept_one();
+        if (what == accepted::one) continue;
+        if (what == accepted::none) return;
+        // Over the Unix socket one more gets in, so that an admin can see what is the matter.
+        if (!tcp_ && lobby_->give_up_spare() && accept_one() == accepted::one) return;
+        auto &desk = lobby_->desk();
+        desk.ready().remove(*this);
+        return desk.wheel().arm(*this, desk.now());  // the next tick
+    }
+}
+
+void listener::drain() {
+    for (int i = 0; i < most_in_a_queue && accept_one() == accepted::one; ++i) {
+    }
+}
+
+void listener::on_timer(base::time_point) {
+    lobby_->take_spare();
+    watch();
 }
 
 }  // namespace pgsluice::net

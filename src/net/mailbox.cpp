@@ -5,8 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <exception>
 #include <system_error>
+
+#include "net/each_its_turn.hpp"
 
 namespace pgsluice::net {
 
@@ -18,15 +19,15 @@ mailbox::~mailbox() {
     ::close(wake_);
 }
 
-void mailbox::push(std::unique_ptr<any_task> task) {
-    bool first = false;
-    {
-        const std::lock_guard lock(mutex_);
-        first = tasks_.empty();
-        tasks_.push_back(std::move(task));
-    }
-    // Whoever put the first one wakes the worker; it takes all that are there by then.
-    if (first) static_cast<void>(::eventfd_write(wake_, 1));
+bool mailbox::push(std::unique_ptr<any_task> task) {
+    const std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    return tasks_.size() == 1;
+}
+
+/// The worker takes all that are there by then.
+void mailbox::wake() {
+    static_cast<void>(::eventfd_write(wake_, 1));
 }
 
 void mailbox::on_ready(std::uint32_t) {
@@ -37,16 +38,9 @@ void mailbox::on_ready(std::uint32_t) {
         const std::lock_guard lock(mutex_);
         round.swap(tasks_);
     }
-    // One that fails must not take the others with it.
-    std::exception_ptr failed;
-    for (const auto &task : round) {
-        try {
-            task->run();
-        } catch (...) {
-            failed = std::current_exception();
-        }
-    }
-    if (failed) std::rethrow_exception(failed);
+    each_its_turn turns;
+    for (const auto &task : round) turns.run([&] { task->run(); });
+    turns.tell();
 }
 
 }  // namespace pgsluice::net

@@ -18,8 +18,14 @@ public:
 
     template <class Task>
     void put(Task &&task) {
-        push(std::make_unique<held<std::decay_t<Task>>>(std::forward<Task>(task)));
+        if (leave(std::forward<Task>(task))) wake();
     }
+    /// True: it is the first, and who left it must call wake() soon; others who come behind it do not.
+    template <class Task>
+    bool leave(Task &&task) {
+        return push(std::make_unique<held<std::decay_t<Task>>>(std::forward<Task>(task)));
+    }
+    void wake();
     int fd() const { return wake_; }
     void on_ready(std::uint32_t events) override;
 
@@ -34,7 +40,7 @@ private:
         void run() override { task(); }
         Task task;
     };
-    void push(std::unique_ptr<any_task>);
+    bool push(std::unique_ptr<any_task>);
 
     int wake_;
     std::mutex mutex_;

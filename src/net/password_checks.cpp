@@ -1,14 +1,15 @@
 // The queue and its threads. See password_checks.hpp.
 #include "net/password_checks.hpp"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <system_error>
 
 #include "net/log.hpp"
 #include "net/password_helper.hpp"
+#include "net/thread_start.hpp"
 
 namespace pgsluice::net {
 
@@ -42,18 +43,22 @@ password_checks::ticket password_checks::ask(auth::password_check check, base::t
         check.limit = operation_max;
         // The login tells its own end of time. Only then the helper is ended.
         const auto until = deadline < latest ? deadline + base::seconds(1) : latest;
+        if (waiting_.size() >= idle_ && threads_.size() < threads_max) add_thread();
+        if (threads_.empty()) return nullptr;
         waiting_.push_back({std::move(check), until, std::move(done), wanted});
-        if (waiting_.size() > idle_ && threads_.size() < threads_max) {
-            // Signals are the control thread's.
-            sigset_t all, before;
-            sigfillset(&all);
-            pthread_sigmask(SIG_BLOCK, &all, &before);
-            threads_.emplace_back([this] { loop(); });
-            pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        }
     }
     more_.notify_one();
     return wanted;
+}
+
+/// Where none is to be had, those there are must do.
+void password_checks::add_thread() {
+    threads_.reserve(threads_max);
+    try {
+        threads_.push_back(start_thread("password checks", [this] { loop(); }));
+    } catch (const std::system_error &problem) {
+        log::warning("no thread for PAM or LDAP: {}; {} run", problem.what(), threads_.size());
+    }
 }
 
 void password_checks::forget(const ticket &it) {

@@ -38,7 +38,8 @@ public:
     password_checks(const password_checks &) = delete;
     password_checks &operator=(const password_checks &) = delete;
 
-    /// `done` is called on one of the threads, unless the ticket was given back before. Null: too many wait.
+    /// `done` is called on one of the threads, unless the ticket was given back before. Null: too many wait, or
+    /// there is no thread to be had.
     ticket ask(auth::password_check, base::time_point deadline, answer done);
     /// What was asked is of no interest any more: it leaves the queue, or its helper is ended.
     void forget(const ticket &);
@@ -55,6 +56,7 @@ private:
         answer done;
         ticket wanted;
     };
+    void add_thread();
     void loop();
     bool next(task &into, bool has_helper);
 

@@ -41,39 +41,42 @@ std::optional<ucred> credentials_of(int fd) {
     return credentials;
 }
 
-}  // namespace
-
-std::string peer_text(int fd, bool tcp) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
+std::string text_of(const sockaddr_storage &address) {
     std::array<char, INET6_ADDRSTRLEN> text{};
-    if (tcp && ::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0) {
-        if (address.ss_family == AF_INET6) {
-            const auto &v6 = reinterpret_cast<const sockaddr_in6 &>(address);
-            ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
-            return fmt::format("[{}]:{}", text.data(), ntohs(v6.sin6_port));
-        }
-        const auto &v4 = reinterpret_cast<const sockaddr_in &>(address);
-        ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
-        return fmt::format("{}:{}", text.data(), ntohs(v4.sin_port));
+    if (address.ss_family == AF_INET6) {
+        const auto &v6 = reinterpret_cast<const sockaddr_in6 &>(address);
+        ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
+        return fmt::format("[{}]:{}", text.data(), ntohs(v6.sin6_port));
     }
-    if (tcp) return "?";
-    const auto credentials = credentials_of(fd);
-    return credentials ? fmt::format("unix({})", credentials->pid) : "unix(?)";
+    const auto &v4 = reinterpret_cast<const sockaddr_in &>(address);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
+    return fmt::format("{}:{}", text.data(), ntohs(v4.sin_port));
 }
 
-core::client_facts facts_of(int fd, bool tcp) {
+}  // namespace
+
+std::string own_place(int fd) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    const bool known = ::getsockname(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0;
+    return known ? text_of(address) : "?";
+}
+
+core::client_facts facts_of(int fd, bool tcp, int port) {
     core::client_facts facts;
     facts.tcp = tcp;
-    facts.place = peer_text(fd, tcp);
     if (tcp) {
         sockaddr_storage address{};
         socklen_t length = sizeof address;
-        if (::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0)
-            facts.address = address_of(reinterpret_cast<const sockaddr *>(&address));
+        const bool known = ::getpeername(fd, reinterpret_cast<sockaddr *>(&address), &length) == 0;
+        facts.place = known ? text_of(address) : "?";
+        if (known) facts.address = address_of(reinterpret_cast<const sockaddr *>(&address));
     } else if (const auto credentials = credentials_of(fd)) {
+        facts.place = fmt::format("unix({}):{}", credentials->pid, port);
         facts.peer_uid = credentials->uid;
         facts.own_user = credentials->uid == ::geteuid();
+    } else {
+        facts.place = fmt::format("unix(?):{}", port);
     }
     return facts;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "base/time.hpp"
+#include "net/each_its_turn.hpp"
 
 namespace pgsluice::net {
 
@@ -47,16 +48,19 @@ public:
     void remove(watched &);
     static bool has(const watched &it) { return it.fd_ >= 0; }
 
-    /// Waits at most `limit` for events, calls `woken` once, then on_ready() for each.
+    /// Waits at most `limit` for events, calls `woken` once, then on_ready() for each. What one of them throws is
+    /// thrown when all have had theirs.
     template <class Woken>
     void wait(base::milliseconds limit, Woken &&woken) {
         const int count = collect(limit);
         woken();
+        each_its_turn each;
         for (int i = 0; i < count; ++i) {
             auto *const it = static_cast<watched *>(events_[static_cast<std::size_t>(i)].data.ptr);
             // One earlier in the round may have removed it.
-            if (it->fd_ >= 0) it->on_ready(events_[static_cast<std::size_t>(i)].events);
+            if (it->fd_ >= 0) each.run([&] { it->on_ready(events_[static_cast<std::size_t>(i)].events); });
         }
+        each.tell();
     }
 
 private:

@@ -8,7 +8,9 @@
 #include "base/seeded_bug.hpp"
 #include "net/cancel_connection.hpp"
 #include "net/client.hpp"
+#include "net/late_watch.hpp"
 #include "net/log.hpp"
+#include "net/peer.hpp"
 #include "wire/frontend.hpp"
 
 namespace pgsluice::net {
@@ -34,20 +36,21 @@ server::server(worker &owner, moving_server it)
       place_(std::move(it.place)),
       since_(it.since) {}
 
-std::string server::name() {
-    const auto &settings = session_->settings();
-    return fmt::format("S-{}: {}/{}@{}", static_cast<void *>(this), settings.database, settings.user, place_.text);
-}
-
 // ---- coming ----
 
 void server::connect() {
     const auto limit = connect_->settings->server_connect_timeout;
-    if (connect_->from_reserve) log::warning("{} taking connection from reserve_pool", name());
+    if (log::debugs()) log::debug("{} launching new connection to server", name());
     deadline_ = base::deadline_after(worker_.now(), limit);
     worker_.wheel().arm(*this, deadline_);
-    dial(worker_.all().control, connect_->settings->hosts[connect_->host], connect_->settings->port, connect_->attempt,
-         limit, [&here = worker_, id = id_](dialled result) {
+    // Of a list each host has its share of the time, so that a silent one does not take all of it.
+    const auto share = limit / static_cast<int>(connect_->settings->hosts.size());
+    // Told before it connects, and where names change: on the control thread. No server is overlooked.
+    auto chosen = [&all = worker_.all(), id = id_](const place_to_dial &place) {
+        all.with_ledger([&](core::ledger &ledger, core::orders &) { ledger.leads_to(id, place.host, place.address); });
+    };
+    dial(worker_.all(), connect_->settings->hosts[connect_->host], connect_->settings->port, share, std::move(chosen),
+         [&here = worker_, id = id_](dialled result) {
              here.post([&here, id, result = std::move(result)]() mutable { here.dialled_to(id, std::move(result)); });
          });
 }
@@ -55,10 +58,18 @@ void server::connect() {
 void server::on_dialled(dialled result) {
     out_ = stream(result.fd);
     place_ = std::move(result.place);
+    if (log::debugs()) log::debug("{} S: {}", name(), out_.is_open() ? "connect ok" : result.problem);
     if (closed_ || draining_) return;
-    if (!out_.is_open()) return login_failed({"08006", std::move(result.problem), false});
+    if (!out_.is_open()) {
+        return login_failed({.sqlstate = result.ours ? "53000" : "08006",
+                             .message = std::move(result.problem),
+                             .detail = std::move(result.detail),
+                             .ours = result.ours});
+    }
     apply_socket_options(out_.fd(), place_.tcp, worker_.global());
-    if (worker_.global().log_connections) log::info("{} new connection to server", name());
+    if (worker_.global().log_connections)
+        log::info("{} new connection to server{}", name(),
+                  place_.tcp ? fmt::format(" (from {})", own_place(out_.fd())) : std::string());
     worker::effects_lease effects(worker_);
     session_->on_connected(*effects, place_.tcp);
     if (!deliver(*effects)) return;
@@ -68,7 +79,7 @@ void server::on_dialled(dialled result) {
 
 void server::login_failed(core::login_error error) {
     if (out_.is_open() && session_->try_other_way(error, worker_.env().random->bytes(auth::scram_nonce_bytes))) {
-        log::info("{} login failed ({}), trying again {} TLS", name(), error.message,
+        log::info("{} login failed ({}), trying again {} TLS", name(), error.text(),
                   session_->settings().server_tls.mode == config::sslmode::allow ? "with" : "without");
         // The slot is one backend's at a time: the next connection is made when PostgreSQL has closed this one.
         starting_over_ = true;
@@ -79,12 +90,12 @@ void server::login_failed(core::login_error error) {
         out_.finish_sending();
         return watch();
     }
-    log::warning("{} server login failed: {}{}{}", name(), error.message, error.detail.empty() ? "" : ": ",
-                 error.detail);
+    if (!error.ours) {
+        log::warning("{} server login failed: {}", name(), error.text());
+        log_end(error.reason());
+    }
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.open_failed(*seat_, error, worker_.now(), orders); });
-    log::info("{} closing because: login failed (age={}s)", name(),
-              std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
     end();
 }
 
@@ -92,7 +103,7 @@ void server::dial_again() {
     starting_over_ = false;
     worker_.ready().remove(*this);
     out_.close();
-    dial(worker_.all().control, place_, connect_->settings->server_connect_timeout,
+    dial(worker_.all(), place_, connect_->settings->server_connect_timeout,
          [&here = worker_, id = id_](dialled result) {
              here.post([&here, id, result = std::move(result)]() mutable { here.dialled_to(id, std::move(result)); });
          });
@@ -110,10 +121,10 @@ void server::begin_handshake() {
 
 void server::shake_hands(std::string from_peer) {
     handshake_ = handshake::computing;
-    const bool taken = worker_.all().crypto.run(
-        worker_, crypto_pool::whose::server, std::move(starting_), std::move(from_peer),
+    computed_ = worker_.all().crypto.run(
+        worker_, {crypto_pool::side::server, {}}, std::move(starting_), std::move(from_peer),
         [&here = worker_, id = id_](handshake_step step) { here.on_handshake(id, std::move(step)); });
-    taken ? watch() : handshake_failed("too many handshakes");
+    computed_ ? watch() : not_computed("too many handshakes");
 }
 
 void server::on_handshake(handshake_step step) {
@@ -148,10 +159,15 @@ void server::handshake_failed(std::string_view why) {
 
 void server::derive() {
     auto &here = worker_;
-    const bool taken =
-        here.all().crypto.derive(here, crypto_pool::whose::server, session_->work(),
+    computed_ =
+        here.all().crypto.derive(here, {crypto_pool::side::server, connect_->secret.user}, session_->work(),
                                  [&here, id = id_](const auth::scram_keys &keys) { here.on_derived(id, keys); });
-    if (!taken) lose("too many server logins at once");
+    if (!computed_) not_computed("too many server logins at once");
+}
+
+/// Of the server nothing is known: its pool is not to count as failing. The log is told by the crypto_pool.
+void server::not_computed(std::string why) {
+    login_failed({.sqlstate = "53000", .message = std::move(why), .ours = true});
 }
 
 void server::on_derived(const auth::scram_keys &keys) {
@@ -163,6 +179,7 @@ void server::on_derived(const auth::scram_keys &keys) {
 
 void server::logged_in() {
     deadline_ = base::never;
+    if (log::debugs()) log::debug("{} server login ok, start accepting queries", name());
     connect_.reset();
     const auto next = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
         ledger.opened(*seat_, session_->greeting(), session_->derived(), worker_.now(), orders);
@@ -186,7 +203,7 @@ void server::watch() {
     const bool may_read = draining_ || client_ == nullptr || !client_->blocked();
     const bool computing = handshake_ == handshake::computing && !draining_;
     const std::uint32_t interest = (may_read && !computing ? EPOLLIN : 0U) | (blocked() ? EPOLLOUT : 0U);
-    ready_set::has(*this) ? worker_.ready().change(*this, interest) : worker_.ready().add(*this, out_.fd(), interest);
+    watch_or_later(worker_, *this, *this, out_.fd(), interest);
 }
 
 void server::on_ready(std::uint32_t events) {
@@ -210,9 +227,9 @@ void server::receive() {
         if (draining_) return finish();
         if (starting_over_) return dial_again();
         if (handshake_ != handshake::none) return handshake_failed("server closed the connection");
-        const auto state = session_->state();
-        if (state == core::server_state::login || state == core::server_state::connecting) {
-            return login_failed(session_->login_lost("server closed the connection during login"));
+        if (session_->logs_in()) {
+            return login_failed(
+                session_->login_lost("server conn crashed?", "server closed the connection during login"));
         }
         return lose(client_ != nullptr ? "server conn crashed?" : "server connection closed");
     }
@@ -231,11 +248,12 @@ void server::feed(std::string_view bytes) {
     worker::effects_lease lease(worker_);
     auto &effects = *lease;
     const auto *const linked = client_;
-    const auto used = session_->on_bytes(bytes, effects);
+    const auto used = log::noisy() ? take_noisily(bytes, effects) : session_->on_bytes(bytes, effects);
     if (auto news = session_->take_news()) {
         worker_.all().with_ledger(
             [&](core::ledger &ledger, core::orders &) { ledger.renew_greeting(*seat_, std::move(news)); });
     }
+    if (canceling_) tell_of_cancel();
     if (client_ != nullptr) client_->progress(effects);
     send_now(effects);
     if (closed_ || draining_) return;
@@ -243,7 +261,18 @@ void server::feed(std::string_view bytes) {
     answer_cancels();
     // A client that can not be sent to has left meanwhile, and the server may be another's already.
     if (client_ == linked || effects.server == core::server_next::lose) act(effects);
+    if (ending_ != core::refusal::none) end_session(ending_);
     watch();
+}
+
+void server::end_session(core::refusal why) {
+    if (closed_ || draining_ || client_ == nullptr) return;
+    ending_ = why;
+    if (blocked() || client_->session().mid_message() || !session_->clean()) return;
+    ending_ = core::refusal::none;
+    auto *const it = std::exchange(client_, nullptr);
+    lose(core::words(why).message);  // for the same reason
+    it->refuse(why, {});
 }
 
 /// Sends both ways. A side that can not be sent to is closed, and the other is seen to.
@@ -293,7 +322,7 @@ void server::act(core::effects &effects) {
             if (next == core::client_next::close && client_ != nullptr) {
                 auto *const it = std::exchange(client_, nullptr);
                 lose(effects.why);
-                return it->end_with_server(effects.why);
+                return it->end_with_server(effects);
             }
             return lose(effects.why);
     }
@@ -312,7 +341,7 @@ void server::release() {
         former->let_go();
         if (session_->settings().server_reset_query_always && !session_->settings().server_reset_query.empty()) {
             run(core::errand::reset, session_->settings().server_reset_query);
-            return former->pump();
+            return former->go_on();
         }
     }
     if (session_->same_identity()) {
@@ -322,13 +351,14 @@ void server::release() {
     } else {
         lose("session user changed");
     }
-    if (former != nullptr) former->pump();  // after the ones that waited longer
+    if (former != nullptr) former->go_on();  // after the ones that waited longer
 }
 
 void server::hand_on(const core::handing_on &next) {
     switch (next.next) {
         case core::handing_on::step::idle:
             since_idle_ = worker_.now();
+            if (log::noisy()) log::noise("{} release_server: idle", name());
             return;
         case core::handing_on::step::grant:
             return static_cast<client *>(next.client->owner)->take(*this);
@@ -341,10 +371,16 @@ void server::hand_on(const core::handing_on &next) {
 
 void server::link(client &it) {
     client_ = &it;
+    ending_ = core::refusal::none;
     since_link_ = worker_.now();
 }
 
 void server::run(core::errand what, const std::string &sql) {
+    if (log::debugs()) log::debug("{} {}: {}", name(), what == core::errand::reset ? "resetting" : "testing", sql);
+    // Its connection may be dead without a word, and somebody waits for the answer.
+    overdue_ = what == core::errand::reset ? "reset query timeout" : "test query timeout";
+    deadline_ = base::deadline_after(worker_.now(), session_->settings().server_connect_timeout);
+    worker_.wheel().arm(*this, deadline_);
     worker::effects_lease effects(worker_);
     session_->run(what, sql, *effects);
     deliver(*effects);
@@ -362,6 +398,7 @@ void server::client_gone(core::parting how, std::string_view why) {
     if (effects->server == core::server_next::lose) return lose(effects->why);
     worker_.all().with_ledger([&](core::ledger &ledger, core::orders &) { ledger.unlinked(*seat_); });
     if (effects->server != core::server_next::release) {
+        overdue_ = "client disconnected with query in progress";
         deadline_ = worker_.now() + farewell_grace;
         worker_.wheel().arm(*this, worker_.now() + farewell_pause);
     }
@@ -370,55 +407,12 @@ void server::client_gone(core::parting how, std::string_view why) {
     act(*effects);
 }
 
-// ---- cancel ----
-
-void server::cancel(std::function<void()> done) {
-    const auto answer = closed_ || draining_ ? core::cancel_answer::nothing : session_->on_cancel();
-    if (answer == core::cancel_answer::nothing) return done();
-    cancels_.emplace_back(session_->rounds(), std::move(done));
-    if (answer == core::cancel_answer::begin) start_cancel();
-}
-
-void server::start_cancel() {
-    if (!session_->begin_cancel()) return answer_cancels();
-    cancel_connection::start(
-        worker_, place_, out_.secured(), *session_->key(), worker_.global().cancel_wait_timeout,
-        [self = boost::intrusive_ptr(this)] {
-            return !self->closed_ && !self->draining_ && self->session_->cancel_wanted();
-        },
-        [self = boost::intrusive_ptr(this)](bool in_time) { self->cancel_over(in_time); });
-}
-
-void server::cancel_over(bool in_time) {
-    if (closed_) return;
-    worker::effects_lease effects(worker_);
-    session_->on_cancel_over(in_time, *effects);
-    answer_cancels();
-    if (draining_ || !deliver(*effects)) return;
-    act(*effects);
-    watch();
-}
-
 /// What a client left behind takes long.
 void server::insist() {
     worker_.wheel().arm(*this, std::min(deadline_, worker_.now() + farewell_pause));
     worker::effects_lease effects(worker_);
     session_->on_farewell_slow(*effects);
     if (deliver(*effects)) act(*effects);
-}
-
-/// Tells those whose cancel is over, or has nothing left to cancel.
-void server::answer_cancels() {
-    if (cancels_.empty()) return;
-    const bool ended = closed_ || draining_;
-    auto all = std::exchange(cancels_, {});
-    for (auto &it : all) {
-        if (!ended && session_->cancel_waits(it.first)) {
-            cancels_.push_back(std::move(it));
-        } else {
-            it.second();
-        }
-    }
 }
 
 // ---- moving ----
@@ -446,38 +440,45 @@ void server::move_to(base::worker_index to, base::client_id for_client) {
 
 void server::on_timer(base::time_point now) {
     if (closed_) return;
+    if (!ready_set::has(*this)) watch();
     if (now < deadline_) {
         if (!draining_ && session_->abandoned()) return insist();
         return worker_.wheel().arm(*this, deadline_);
     }
     if (draining_) return finish();
-    const auto state = session_->state();
-    if (state != core::server_state::connecting && state != core::server_state::login) {
-        return lose("client disconnected with query in progress");
-    }
+    if (!session_->logs_in()) return lose(overdue_);
     login_failed(session_->login_lost("connect timeout"));
 }
 
 void server::lose(std::string_view why) {
     if (closed_ || draining_) return;
-    const auto state = session_->state();
-    if (state == core::server_state::connecting || state == core::server_state::login) {
-        return login_failed({"08006", std::string(why), false});
-    }
+    if (session_->logs_in()) return login_failed({"08006", std::string(why), false});
     draining_ = true;
     auto *const it = std::exchange(client_, nullptr);
     const bool told = session_->relaying_message() || session_->said_last_words();
-    log::info("{} closing because: {} (age={}s)", name(), why,
-              std::chrono::duration_cast<base::seconds>(worker_.now() - since_).count());
+    log_end(why);
     worker_.all().with_ledger(
         [&](core::ledger &ledger, core::orders &orders) { ledger.closing(*seat_, worker_.now(), orders); });
     if (it != nullptr) it->server_lost(told);
     end();
 }
 
+void server::drop(std::string_view why) {
+    if (!session_->logs_in()) return lose(why);
+    if (closed_ || draining_) return;
+    log_end(why);
+    worker_.all().with_ledger(
+        [&](core::ledger &ledger, core::orders &orders) { ledger.closing(*seat_, worker_.now(), orders); });
+    if (session_->authenticated()) return end();  // it may run connect_query
+    worker_.all().crypto.forget(computed_);
+    session_->close();
+    finish();
+}
+
 /// The ledger knows that it is closing; now PostgreSQL is told.
 void server::end() {
     draining_ = true;
+    worker_.all().crypto.forget(computed_);
     answer_cancels();
     const bool running = session_->owed().owed() > 0 || session_->running_errand();
     session_->close();
@@ -485,8 +486,8 @@ void server::end() {
     // A query that runs on would hold its slot: PostgreSQL is told to stop it.
     if (const auto &key = session_->key(); running && key && session_->owed().may_be_cut_short()) {
         cancel_connection::start(
-            worker_, place_, out_.secured(), *key, worker_.global().cancel_wait_timeout, [] { return true; },
-            [](bool) {});
+            worker_, whose(), place_, out_.secured(), *key, worker_.global().cancel_wait_timeout, [] { return true; },
+            [](cancel_connection::outcome) {});
     }
     drain();
 }

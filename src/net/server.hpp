@@ -5,6 +5,7 @@
 #include <boost/smart_ptr/intrusive_ref_counter.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,8 +62,11 @@ public:
     }
     void check();
     void move_to(base::worker_index, base::client_id for_client);
-    void cancel(std::function<void()> done);
-    void drop(std::string_view why) { lose(why); }
+    void cancel(const cancel_watch &);
+    /// The ledger wants it to go. A login under way ends without a word, and nobody is to blame for it.
+    void drop(std::string_view why);
+    /// server_fast_close: its client is refused with `why` as soon as nothing is under way, and the server goes.
+    void end_session(core::refusal why);
     void on_dialled(dialled);
     void on_handshake(handshake_step);
     void on_derived(const auth::scram_keys &);
@@ -72,7 +76,11 @@ public:
     bool blocked() const { return out_.unsent_bytes() > 0; }
     core::server_session &session() { return *session_; }
     base::server_id id() const { return id_; }
+    int fd() const { return out_.fd(); }
     std::string name();
+    std::string whose();
+    /// on_bytes() of the machine, for verbose = 2: tells what it took.
+    std::size_t take_noisily(std::string_view bytes, core::effects &);
     /// Its row in a table of connections; nothing when it is not in that one.
     std::optional<core::console_row> row(core::console_table, const clock_pair &, bool close_needed);
 
@@ -88,6 +96,7 @@ private:
     void dial_again();
     void begin_handshake();
     void derive();
+    void not_computed(std::string why);
     void shake_hands(std::string from_peer);
     void handshake_failed(std::string_view why);
     void run(core::errand, const std::string &sql);
@@ -96,11 +105,13 @@ private:
     void lose(std::string_view why);
     void end();
     void drain();
+    void log_end(std::string_view why);
     void finish();
     void start_cancel();
     void insist();
     void cancel_over(bool in_time);
     void answer_cancels();
+    void tell_of_cancel();
 
     worker &worker_;
     core::server_seat *seat_;
@@ -112,13 +123,18 @@ private:
     client *client_ = nullptr;
     base::time_point since_;
     base::time_point since_idle_, since_link_;  ///< for SHOW SERVERS
-    base::time_point deadline_ = base::never;   ///< of the login, of a farewell, of the end
+    base::time_point deadline_ = base::never;   ///< of the login, of a check or reset, of a farewell, of the end
+    std::string_view overdue_;                  ///< why it goes at its deadline, when it has logged in
     /// Who is told when the cancel that it asked for, in that round of the session's, is over.
-    std::vector<std::pair<std::uint64_t, std::function<void()>>> cancels_;
+    std::vector<std::pair<std::uint64_t, cancel_watch>> cancels_;
+    std::optional<std::uint64_t> cancel_sent_in_;  ///< the round that the last CancelRequest went out in
+    bool canceling_ = false, held_ = false;        ///< as the ledger was told
     handshake handshake_ = handshake::none;
     std::unique_ptr<tls_session> starting_;  ///< between the steps of its handshake
+    crypto_pool::ticket computed_;           ///< what is with the pool: a step of the handshake, or a derivation
     bool starting_over_ = false;  ///< the login failed and is tried the other way when the server has hung up
-    bool draining_ = false;       ///< said goodbye: reads to the end of the stream
+    core::refusal ending_ = core::refusal::none;  ///< why its client goes as soon as nothing is under way
+    bool draining_ = false;                       ///< said goodbye: reads to the end of the stream
     bool closed_ = false;
     leftover in_;
 };

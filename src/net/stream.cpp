@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/memory.hpp"
+#include "net/system_calls.hpp"
 #include "net/tls_session.hpp"
 
 namespace pgsluice::net {
@@ -32,7 +34,7 @@ struct tls_buffers {
 tls_buffers &buffers() {
     thread_local const auto own = std::make_unique<tls_buffers>();
     for (auto *it : {&own->plain, &own->output}) {
-        if (it->capacity() > tls_buffers::kept_bytes) *it = std::string();
+        if (it->capacity() > tls_buffers::kept_bytes) base::give_back(*it);
         it->clear();
     }
     return *own;
@@ -85,7 +87,7 @@ sent stream::send(const core::outbox &out) {
         return flush();
     }
     const auto count = out.pieces() == 1
-                           ? ::send(fd_, out.piece(0).data(), out.piece(0).size(), MSG_NOSIGNAL | MSG_DONTWAIT)
+                           ? send_now(fd_, out.piece(0).data(), out.piece(0).size(), MSG_NOSIGNAL | MSG_DONTWAIT)
                            : send_pieces(out);
     if (count < 0 && !would_block()) return sent::failed;
     const auto done = static_cast<std::size_t>(std::max<ssize_t>(count, 0));
@@ -103,24 +105,24 @@ ssize_t stream::send_pieces(const core::outbox &out) const {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = out.pieces();
-    return ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return send_message_now(fd_, message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 sent stream::flush() {
     while (unsent_bytes() > 0) {
-        const auto count = ::send(fd_, unsent_.data() + unsent_at_, unsent_bytes(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        const auto count = send_now(fd_, unsent_.data() + unsent_at_, unsent_bytes(), MSG_NOSIGNAL | MSG_DONTWAIT);
         if (count < 0) return would_block() ? sent::some : sent::failed;
         unsent_at_ += static_cast<std::size_t>(count);
     }
     // The buffer goes back at once: one large message must not leave its size behind in every connection.
-    unsent_ = std::string();
+    base::give_back(unsent_);
     unsent_at_ = 0;
     return sent::all;
 }
 
 long stream::receive(char *into, std::size_t room) {
     if (tls_) return receive_encrypted(into, room);
-    const auto count = ::recv(fd_, into, room, MSG_DONTWAIT);
+    const auto count = receive_now(fd_, into, room, MSG_DONTWAIT);
     if (count > 0) return count;
     return count < 0 && would_block() ? 0 : -1;
 }
@@ -146,7 +148,7 @@ sent stream::send_bytes(std::string_view bytes) {
         unsent_ += bytes;
         return flush();
     }
-    const auto count = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const auto count = send_now(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count < 0 && !would_block()) return sent::failed;
     const auto done = static_cast<std::size_t>(std::max<ssize_t>(count, 0));
     if (done == bytes.size()) return sent::all;
@@ -162,7 +164,7 @@ long stream::receive_encrypted(char *into, std::size_t room) {
     auto &own = buffers();
     constexpr auto reserved = tls_session::record_max_bytes + 1024;
     const auto most = std::min(own.input.size(), room > reserved ? room - reserved : 1);
-    const auto count = ::recv(fd_, own.input.data(), most, MSG_DONTWAIT);
+    const auto count = receive_now(fd_, own.input.data(), most, MSG_DONTWAIT);
     if (count < 0 && would_block()) return 0;
     if (count <= 0) return -1;  // without close_notify it is an end as well: what is half here was never whole
     const auto plain = tls_->decrypt({own.input.data(), static_cast<std::size_t>(count)}, into, room, own.output);
@@ -174,7 +176,7 @@ long stream::receive_encrypted(char *into, std::size_t room) {
 
 void stream::drop_unsent() {
     if (unsent_bytes() > 0) tls_.reset();  // half a record is out: nothing can follow it
-    unsent_ = std::string();
+    base::give_back(unsent_);
     unsent_at_ = 0;
 }
 
@@ -192,12 +194,12 @@ void stream::close() {
     if (fd_ >= 0 && tls_ && unsent_bytes() == 0) {
         auto &own = buffers();
         tls_->say_goodbye(own.output);
-        static_cast<void>(::send(fd_, own.output.data(), own.output.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+        static_cast<void>(send_now(fd_, own.output.data(), own.output.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
     }
     tls_.reset();
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
-    unsent_ = std::string();
+    base::give_back(unsent_);
     unsent_at_ = 0;
 }
 

@@ -79,7 +79,7 @@ public:
         if (rest.empty() && bytes_.empty()) return;
         if (rest.size() == bytes_.size() && rest.data() == bytes_.data()) return;
         if (bytes_.capacity() > keep_bytes && rest.size() <= keep_bytes) {
-            bytes_ = std::string(rest);
+            std::string(rest).swap(bytes_);  // an assignment from a short one keeps the memory
         } else {
             bytes_.assign(rest);
         }
@@ -97,7 +97,7 @@ public:
 private:
     void replace(std::string &&fresh) {
         OPENSSL_cleanse(bytes_.data(), bytes_.size());
-        bytes_ = std::move(fresh);
+        fresh.swap(bytes_);
     }
     std::string bytes_;
 };

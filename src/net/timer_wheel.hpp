@@ -7,6 +7,7 @@
 #include <boost/intrusive/list.hpp>
 
 #include "base/time.hpp"
+#include "net/each_its_turn.hpp"
 
 namespace pgsluice::net {
 
@@ -35,12 +36,15 @@ public:
         slots_[slot_of(due)].push_back(hook);
     }
 
-    /// Fires what is due. Hooks may arm, disarm and destroy themselves and others meanwhile.
+    /// Fires what is due. Hooks may arm, disarm and destroy themselves and others meanwhile. What one of them throws is
+    /// thrown when all have fired.
     void advance(base::time_point now) {
         const auto last = count_of(now);
         const auto turns = last - done_ < slots ? last - done_ : slots;
         if (last > done_) done_ = last;  // what is armed meanwhile goes behind
-        for (auto i = turns; i > 0; --i) fire(slots_[static_cast<std::size_t>((last - i + 1) % slots)], now);
+        each_its_turn each;
+        for (auto i = turns; i > 0; --i) fire(slots_[static_cast<std::size_t>((last - i + 1) % slots)], now, each);
+        each.tell();
     }
     explicit timer_wheel(base::time_point now) : done_(count_of(now)) {}
 
@@ -54,7 +58,7 @@ private:
         const auto wanted = count_of(due) + 1;
         return static_cast<std::size_t>((wanted > done_ ? wanted : done_ + 1) % slots);
     }
-    static void fire(list &slot, base::time_point now) {
+    static void fire(list &slot, base::time_point now, each_its_turn &each) {
         list round;
         round.swap(slot);
         while (!round.empty()) {
@@ -63,7 +67,7 @@ private:
             if (hook.due_ > now) {
                 slot.push_back(hook);  // of a later turn of the wheel
             } else {
-                hook.on_timer(now);
+                each.run([&] { hook.on_timer(now); });
             }
         }
     }

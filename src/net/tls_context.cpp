@@ -10,6 +10,7 @@
 
 #include "base/secret.hpp"
 #include "base/seeded_bug.hpp"
+#include "net/certificate.hpp"
 #include "net/process.hpp"
 #include "net/tls_session.hpp"
 
@@ -90,14 +91,20 @@ int choose_protocol(SSL *, const unsigned char **out, unsigned char *length, con
     return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/// The chain, then the host, which OpenSSL would look for by other rules than libpq. A resumed session has been here.
+int verify_with_host(X509_STORE_CTX *checks, void *) {
+    if (const int good = X509_verify_cert(checks); good != 1) return good;
+    auto *const ssl = static_cast<SSL *>(X509_STORE_CTX_get_ex_data(checks, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    const auto *const session = static_cast<const tls_session *>(SSL_get_app_data(ssl));
+    if (auth::names_host(names_of(X509_STORE_CTX_get0_cert(checks)), session->host())) return 1;
+    X509_STORE_CTX_set_error(checks, X509_V_ERR_HOSTNAME_MISMATCH);
+    return 0;
+}
+
 bool is_address(const std::string &host) {
     const std::unique_ptr<ASN1_OCTET_STRING, releaser<ASN1_OCTET_STRING_free>> it(a2i_IPADDRESS(host.c_str()));
     ERR_clear_error();
     return it != nullptr;
-}
-
-bool means_openssl_own(const std::string &ciphers) {
-    return ciphers.empty() || ciphers == "default" || ciphers == "secure" || ciphers == "normal" || ciphers == "fast";
 }
 
 }  // namespace
@@ -127,11 +134,19 @@ std::string end_point_of(const X509 *certificate) {
     return {reinterpret_cast<const char *>(hash.data()), length};
 }
 
+std::string tls_context::name_of(const char *setting) const {
+    return (leg_ == leg::clients ? "client_" : "server_") + std::string(setting);
+}
+
+tls_fault tls_context::about(const char *setting, const std::string &value, const std::string &why) const {
+    const auto name = name_of(setting);
+    return {name, name + (value.empty() ? "" : " = " + value) + ": " + why};
+}
+
 tls_context::result tls_context::make(leg which, const config::tls_settings &settings,
                                       const std::shared_ptr<const tls_context> &running) {
     if (settings.mode == config::sslmode::disable) return {boost::system::in_place_value, nullptr};
-    const auto *const prefix = which == leg::clients ? "client_tls_" : "server_tls_";
-    const auto fail = [&](const std::string &what) { return result{boost::system::in_place_error, prefix + what}; };
+    auto fresh = std::make_shared<tls_context>(which, settings);
     // All of it first: what is checked below is what was there at one moment, and is what will be used.
     std::string key, cert, ca;
     struct file {
@@ -139,28 +154,28 @@ tls_context::result tls_context::make(leg which, const config::tls_settings &set
         const std::string &path;
         std::string &text;
     };
-    for (const auto &it : {file{"key_file", settings.key_file, key}, file{"cert_file", settings.cert_file, cert},
-                           file{"ca_file", settings.ca_file, ca}}) {
+    for (const auto &it :
+         {file{"tls_key_file", settings.key_file, key}, file{"tls_cert_file", settings.cert_file, cert},
+          file{"tls_ca_file", settings.ca_file, ca}}) {
         if (it.path.empty()) continue;
         auto text = read_file(it.path);
-        if (text.has_error()) return fail(std::string(it.name) + " = " + it.path + ": " + text.error());
+        if (text.has_error()) return {boost::system::in_place_error, fresh->about(it.name, it.path, text.error())};
         it.text = std::move(*text);
     }
-    auto fresh = std::make_shared<tls_context>(which, settings);
     fresh->contents_ =
         hash_of(EVP_sha256(), hash_of(EVP_sha256(), key) + hash_of(EVP_sha256(), cert) + hash_of(EVP_sha256(), ca));
     const bool same = running && running->settings_ == settings && running->contents_ == fresh->contents_;
-    auto problem = same ? std::string() : fresh->set_up(key, cert, ca);
+    auto found = same ? std::nullopt : fresh->set_up(key, cert, ca);
     base::wipe(key);
     if (same) return {boost::system::in_place_value, running};
-    if (!problem.empty()) return fail(problem);
+    if (found) return {boost::system::in_place_error, std::move(*found)};
     return {boost::system::in_place_value, std::move(fresh)};
 }
 
-std::string tls_context::set_up(const std::string &key, const std::string &cert, const std::string &ca) {
+tls_context::fault tls_context::set_up(const std::string &key, const std::string &cert, const std::string &ca) {
     ERR_clear_error();
     context_.reset(SSL_CTX_new(leg_ == leg::clients ? TLS_server_method() : TLS_client_method()));
-    if (!context_) return "sslmode: " + take_tls_error();
+    if (!context_) return about("tls_sslmode", to_string(settings_.mode), take_tls_error());
     auto *const it = context_.get();
     SSL_CTX_set_options(it, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(it, SSL_MODE_RELEASE_BUFFERS);
@@ -172,25 +187,34 @@ std::string tls_context::set_up(const std::string &key, const std::string &cert,
         SSL_CTX_set_session_cache_mode(it, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_session_id_context(it, name.data(), name.size());
         SSL_CTX_set_num_tickets(it, 1);
+        // A session that is resumed has the certificate of its first handshake, and nobody looks at its end again:
+        // where certificates are asked for, each connection shows its own.
+        if (settings_.verifies()) {
+            SSL_CTX_set_options(it, SSL_OP_NO_TICKET);
+            SSL_CTX_set_num_tickets(it, 0);
+        }
         SSL_CTX_set_alpn_select_cb(it, choose_protocol, nullptr);
     } else {
         SSL_CTX_set_session_cache_mode(it, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(it, on_new_session);
         SSL_CTX_set_alpn_protos(it, alpn.data(), alpn.size());
     }
-    if (auto problem = use_versions_and_ciphers(); !problem.empty()) return problem;
+    if (auto found = use_versions_and_ciphers()) return found;
     if (!settings_.cert_file.empty()) {
-        if (auto problem = use_certificate(key, cert); !problem.empty()) return problem;
+        if (auto found = use_certificate(key, cert)) return found;
     }
-    if (auto problem = use_authorities(ca); !problem.empty()) return problem;
+    if (auto found = use_authorities(ca)) return found;
     if (settings_.verifies()) {
         SSL_CTX_set_verify(it, SSL_VERIFY_PEER | (leg_ == leg::clients ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
     }
+    const bool by_host = leg_ == leg::servers && settings_.mode == config::sslmode::verify_full;
+    if (by_host && !base::seeded(base::bug::host_not_verified))
+        SSL_CTX_set_cert_verify_callback(it, verify_with_host, nullptr);
     ERR_clear_error();
-    return {};
+    return std::nullopt;
 }
 
-std::string tls_context::use_versions_and_ciphers() {
+tls_context::fault tls_context::use_versions_and_ciphers() {
     using config::tls_protocols;
     struct version {
         std::uint8_t bit;
@@ -204,61 +228,61 @@ std::string tls_context::use_versions_and_ciphers() {
                                    {tls_protocols::v1_3, SSL_OP_NO_TLSv1_3}}) {
         if (!settings_.protocols.has(bit)) SSL_CTX_set_options(it, off);
     }
-    const auto fail = [](const char *name, const std::string &value) {
-        return std::string(name) + " = " + value + ": " + take_tls_error();
-    };
-    if (!means_openssl_own(settings_.ciphers) && SSL_CTX_set_cipher_list(it, settings_.ciphers.c_str()) != 1)
-        return fail("ciphers", settings_.ciphers);
+    const auto ciphers = config::openssl_ciphers(settings_.ciphers);
+    if (!ciphers.empty() && SSL_CTX_set_cipher_list(it, ciphers.c_str()) != 1)
+        return about("tls_ciphers", settings_.ciphers, take_tls_error());
     if (!settings_.tls13_ciphers.empty() && SSL_CTX_set_ciphersuites(it, settings_.tls13_ciphers.c_str()) != 1)
-        return "tls13_ciphers = " + settings_.tls13_ciphers + ": " + take_tls_error();
+        return about("tls13_ciphers", settings_.tls13_ciphers, take_tls_error());
     const auto &curve = settings_.ecdhcurve;
     if (curve != "auto" && curve != "none" && !curve.empty() && SSL_CTX_set1_groups_list(it, curve.c_str()) != 1)
-        return "ecdhcurve = " + curve + ": no such curve";
+        return about("tls_ecdhcurve", curve, "no such curve");
     SSL_CTX_set_dh_auto(it, settings_.dheparams == "none" ? 0 : 1);
-    return {};
+    return std::nullopt;
 }
 
-std::string tls_context::use_certificate(const std::string &key, const std::string &cert) {
+tls_context::fault tls_context::use_certificate(const std::string &key, const std::string &cert) {
     auto *const it = context_.get();
-    const auto about_cert = "cert_file = " + settings_.cert_file + ": ";
-    const auto about_key = "key_file = " + settings_.key_file + ": ";
+    const auto bad_cert = [&](const std::string &why) { return about("tls_cert_file", settings_.cert_file, why); };
+    const auto bad_key = [&](const std::string &why) { return about("tls_key_file", settings_.key_file, why); };
     const auto certs = reader_of(cert);
     bool broken = false;
     const auto own = next_certificate(certs.get(), broken);
-    if (!own) return about_cert + (broken ? take_tls_error() : "no certificate in it");
-    if (SSL_CTX_use_certificate(it, own.get()) != 1) return about_cert + take_tls_error();
+    if (!own) return bad_cert(broken ? take_tls_error() : "no certificate in it");
+    if (SSL_CTX_use_certificate(it, own.get()) != 1) return bad_cert(take_tls_error());
     while (auto next = next_certificate(certs.get(), broken)) {
-        if (SSL_CTX_add1_chain_cert(it, next.get()) != 1) return about_cert + take_tls_error();
+        if (SSL_CTX_add1_chain_cert(it, next.get()) != 1) return bad_cert(take_tls_error());
     }
-    if (broken) return about_cert + take_tls_error();
+    if (broken) return bad_cert(take_tls_error());
     ERR_clear_error();
     const key_ptr secret(PEM_read_bio_PrivateKey(reader_of(key).get(), nullptr, no_passphrase, nullptr));
-    if (!secret) return about_key + "no private key that can be read without a passphrase: " + take_tls_error();
+    if (!secret) return bad_key("no private key that can be read without a passphrase: " + take_tls_error());
     if (SSL_CTX_use_PrivateKey(it, secret.get()) != 1 || SSL_CTX_check_private_key(it) != 1)
-        return about_key + "does not belong to the certificate in " + settings_.cert_file + ": " + take_tls_error();
+        return bad_key("does not belong to the certificate in " + settings_.cert_file + ": " + take_tls_error());
     end_point_ = end_point_of(own.get());
-    return {};
+    return std::nullopt;
 }
 
-std::string tls_context::use_authorities(const std::string &ca) {
+tls_context::fault tls_context::use_authorities(const std::string &ca) {
     auto *const it = context_.get();
+    const auto bad = [&](const std::string &why) { return about("tls_ca_file", settings_.ca_file, why); };
     if (settings_.ca_file.empty()) {
         const bool wants_system = leg_ == leg::servers && settings_.verifies();
-        return wants_system && SSL_CTX_set_default_verify_paths(it) != 1 ? "ca_file: " + take_tls_error() : "";
+        if (wants_system && SSL_CTX_set_default_verify_paths(it) != 1) return bad(take_tls_error());
+        return std::nullopt;
     }
-    const auto about = "ca_file = " + settings_.ca_file + ": ";
     const auto certs = reader_of(ca);
     bool broken = false;
     int count = 0;
     while (auto next = next_certificate(certs.get(), broken)) {
         ++count;
-        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(it), next.get()) != 1) return about + take_tls_error();
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(it), next.get()) != 1) return bad(take_tls_error());
         if (leg_ == leg::clients && settings_.verifies()) SSL_CTX_add_client_CA(it, next.get());
     }
-    if (broken) return about + take_tls_error();
-    if (count == 0) return about + "no certificate in it";
+    if (broken) return bad(take_tls_error());
+    if (count == 0) return bad("no certificate in it");
     const auto problem = use_revocations(SSL_CTX_get_cert_store(it), ca);
-    return problem.empty() ? problem : about + problem;
+    if (!problem.empty()) return bad(problem);
+    return std::nullopt;
 }
 
 // ---- sessions ----
@@ -277,15 +301,7 @@ std::unique_ptr<tls_session> tls_context::connect(const std::string &host, bool 
     if (ssl == nullptr) throw std::bad_alloc();
     auto made = std::make_unique<tls_session>(shared_from_this(), ssl, direct, host);
     SSL_set_connect_state(ssl);
-    const bool address = is_address(host);
-    if (!address) SSL_set_tlsext_host_name(ssl, host.c_str());
-    if (settings_.mode == config::sslmode::verify_full && !base::seeded(base::bug::host_not_verified)) {
-        auto *const checks = SSL_get0_param(ssl);
-        X509_VERIFY_PARAM_set_hostflags(checks, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        const bool set = address ? X509_VERIFY_PARAM_set1_ip_asc(checks, host.c_str()) == 1
-                                 : X509_VERIFY_PARAM_set1_host(checks, host.c_str(), host.size()) == 1;
-        if (!set) throw std::bad_alloc();
-    }
+    if (!is_address(host)) SSL_set_tlsext_host_name(ssl, host.c_str());
     const std::lock_guard lock(mutex_);
     if (const auto it = resumable_.find(host); it != resumable_.end()) {
         SSL_set_session(ssl, it->second.get());

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "config/tls_settings.hpp"
@@ -17,12 +18,17 @@ namespace pgsluice::net {
 
 class tls_session;
 
+/// Why the settings of TLS can not be used, and which of them it is about: its line is what the user looks for.
+struct tls_fault {
+    std::string setting, text;
+};
+
 class tls_context : public std::enable_shared_from_this<tls_context> {
 public:
     enum class leg : std::uint8_t { clients, servers };
-    using result = boost::system::result<std::shared_ptr<const tls_context>, std::string>;
+    using result = boost::system::result<std::shared_ptr<const tls_context>, tls_fault>;
 
-    /// Reads the files and checks all of it; the reason when it can not be used. `running` is returned when it would be
+    /// Reads the files and checks all of it; the fault when it can not be used. `running` is returned when it would be
     /// the same: settings and contents of files. Null is the value where the mode is disable.
     static result make(leg, const config::tls_settings &, const std::shared_ptr<const tls_context> &running);
 
@@ -46,10 +52,15 @@ private:
     };
     using saved_session = std::unique_ptr<SSL_SESSION, free_saved>;
 
-    std::string set_up(const std::string &key, const std::string &cert, const std::string &ca);
-    std::string use_certificate(const std::string &key, const std::string &cert);
-    std::string use_authorities(const std::string &ca);
-    std::string use_versions_and_ciphers();
+    using fault = std::optional<tls_fault>;
+
+    std::string name_of(const char *setting) const;
+    /// `setting`: without client_ or server_.
+    tls_fault about(const char *setting, const std::string &value, const std::string &why) const;
+    fault set_up(const std::string &key, const std::string &cert, const std::string &ca);
+    fault use_certificate(const std::string &key, const std::string &cert);
+    fault use_authorities(const std::string &ca);
+    fault use_versions_and_ciphers();
     static int on_new_session(SSL *, SSL_SESSION *);
 
     leg leg_;

@@ -1,7 +1,9 @@
 // One thread and what it owns: an event loop, its clients and servers, their timers, and scratch memory.
-// Everything here is touched by this thread only; others reach it by post(). It carries out the ledger's orders.
+// All but two counts is touched by this thread only; others reach it by post(). It carries out the ledger's orders.
+// One worker more than serve is the lobby: there clients are until they ask for something (net/lobby.hpp).
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <boost/smart_ptr/intrusive_ptr.hpp>
 #include <functional>
@@ -13,7 +15,7 @@
 #include "core/client_login.hpp"
 #include "core/console_rows.hpp"
 #include "core/console_session.hpp"
-#include "core/known_starts.hpp"
+#include "core/login_lines.hpp"
 #include "core/orders.hpp"
 #include "core/statements.hpp"
 #include "net/mailbox.hpp"
@@ -32,12 +34,22 @@ class server;
 struct moving_server;
 struct dialled;
 
+/// Of a CancelRequest: called when it goes out, if it does, and when it has had its effect or has none, with what the
+/// log says of it. On the worker of the client that is meant.
+struct cancel_watch {
+    std::function<void()> sent;
+    std::function<void(std::string_view why)> over;
+};
+
 class worker {
 public:
     /// One read takes at most this much; relayed bytes are sent straight from here.
     static constexpr std::size_t scratch_bytes = 64 * 1024;
 
-    worker(base::worker_index index, shared &, core::environment, tls_contexts);
+    /// Of the lobby the index is that behind those who serve.
+    enum class role : std::uint8_t { serves, lobby };
+
+    worker(base::worker_index index, role, shared &, core::environment, tls_contexts);
     ~worker();
 
     // ---- any thread ----
@@ -47,28 +59,36 @@ public:
     void stop() {
         post([this] { stopping_ = true; });
     }
-    void join() { thread_.join(); }
+    void join() {
+        if (thread_.joinable()) thread_.join();
+    }
     template <class Task>
     void post(Task &&task) {
         mailbox_.put(std::forward<Task>(task));
     }
     void order(core::order);
-    /// A connection that the listener accepted.
-    void adopt(int fd, bool tcp);
     /// One end of a connection of the pooler's own, for auth_query: it is `user` without being asked to prove it.
     void adopt_own(int fd, const std::string &database, const std::string &user);
+    /// Clients that have not come to rest since SUSPEND was ordered.
+    std::size_t restless() const { return restless_.load(std::memory_order_relaxed); }
+    void expect_rest() { restless_.store(not_counted, std::memory_order_relaxed); }
+    /// A client is here, or in the lobby and will come here if it asks for something.
+    void count_client() { load_.fetch_add(1, std::memory_order_relaxed); }
     std::size_t load() const { return load_.load(std::memory_order_relaxed); }
 
     // ---- this worker's thread ----
 
     ready_set &ready() { return ready_; }
     base::worker_index index() const { return index_; }
+    bool is_lobby() const { return role_ == role::lobby; }
     shared &all() { return shared_; }
     const core::environment &env() const { return env_; }
     const config::global_settings &global() const { return env_.settings->global; }
     const tls_contexts &tls() const { return tls_; }
     timer_wheel &wheel() { return wheel_; }
-    char *scratch() { return scratch_.get(); }
+    /// Whose lines in the log are left out.
+    core::login_lines &refused() { return refused_; }
+    char *scratch() { return scratch_->bytes.data(); }
     /// The time of this wake-up; refresh() reads the clock, once for each.
     base::time_point now() const { return now_; }
     void refresh() { now_ = std::chrono::steady_clock::now(); }
@@ -76,6 +96,8 @@ public:
     /// Connections leave by remove(); their objects live on until the round of events is over.
     void add(boost::intrusive_ptr<client>);
     void remove(const client &);
+    /// The client moves from the lobby to its home when this round of events, or the next one, is over.
+    void let_move(const client &);
     void add(boost::intrusive_ptr<server>);
     void remove(const server &);
     void keep(std::shared_ptr<cancel_connection>);
@@ -96,6 +118,8 @@ public:
     /// SUSPEND: nothing is read from clients, but for admins.
     void suspend(bool on);
     bool suspended() const { return suspended_; }
+    /// suspend_timeout: those of our clients that have not come to rest go.
+    void drop_restless();
     void use_settings(std::shared_ptr<const config::settings>, tls_contexts);
     /// What an admin's command has come to, or a part of it; nobody's if that client has gone.
     void console_rows(base::client_id, const core::console_rows &rows, std::shared_ptr<connection_cursor> next);
@@ -110,8 +134,8 @@ public:
     const core::traffic_book &counted() const { return traffic_; }
     /// The host name that one of our clients waits for; nobody's if it has gone.
     void named(base::client_id, const std::optional<std::string> &name);
-    /// A CancelRequest for one of our clients; `done` is called, here, when it has had its effect or has none.
-    void cancel(base::client_id, std::function<void()> done);
+    /// A CancelRequest for one of our clients.
+    void cancel(base::client_id, const cancel_watch &);
     /// Effects for one event, reused: events nest when a released server is granted on.
     class effects_lease {
     public:
@@ -133,26 +157,38 @@ public:
 
 private:
     void carry_out(core::order &);
-    void carry_out_for_client(core::order &);
+    /// Null if it is not, or has gone. Kept alive by the caller, whatever it does to it.
+    boost::intrusive_ptr<client> client_here(base::client_id) const;
+    template <class Use>
+    void with_client(base::client_id, Use);
+    void move_clients();
     void find_secret(const core::order &);
     void loop();
+    template <class Step>
+    void go_on_after(Step);
 
     base::worker_index index_;
+    role role_;
     shared &shared_;
     core::environment env_;
     tls_contexts tls_;
     openssl_random random_;
     system_facts facts_;
-    core::statement_store statements_;
-    core::known_starts starts_;
+    core::statement_store statements_{index_};
     core::login_pace pace_;
+    core::derived_keys derived_;
+    core::login_lines refused_;
     core::traffic_book traffic_;
     ready_set ready_;
     mailbox mailbox_;
     bool stopping_ = false, suspended_ = false;
     base::time_point now_;
     timer_wheel wheel_;
-    std::unique_ptr<char[]> scratch_;
+    /// Begins with a page: what the kernel copies to a place within a cache line costs more.
+    struct alignas(4096) scratch_pages {
+        std::array<char, scratch_bytes> bytes;
+    };
+    std::unique_ptr<scratch_pages> scratch_;
     std::vector<std::unique_ptr<core::effects>> effects_;
     std::size_t leases_ = 0;  ///< the first so many of them are in use
     std::unordered_map<base::client_id, boost::intrusive_ptr<client>> clients_;
@@ -160,8 +196,12 @@ private:
     std::unordered_map<const cancel_connection *, std::shared_ptr<cancel_connection>> cancels_;
     std::vector<std::shared_ptr<cancel_connection>> buried_cancels_;
     std::vector<boost::intrusive_ptr<client>> buried_clients_;
+    std::vector<base::client_id> moving_clients_;
     std::vector<boost::intrusive_ptr<server>> buried_servers_;
-    std::atomic<std::size_t> load_{0};
+    static constexpr auto not_counted = static_cast<std::size_t>(-1);
+    void count_restless();
+    void tell_of_left_out(base::time_point now);
+    std::atomic<std::size_t> load_{0}, restless_{0};
     std::thread thread_;
 };
 

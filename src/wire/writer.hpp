@@ -8,6 +8,10 @@
 
 namespace pgsluice::wire {
 
+inline void store_u32(char *at, std::uint32_t value) {
+    for (unsigned i = 0; i < 4; ++i) at[i] = static_cast<char>(value >> (24 - 8 * i));
+}
+
 class writer {
 public:
     /// Starts a message of `type`; type 0 starts one without a type byte (startup, cancel, SSLRequest).
@@ -27,7 +31,9 @@ public:
         return u8(static_cast<std::uint8_t>(value >> 8)).u8(static_cast<std::uint8_t>(value));
     }
     writer &u32(std::uint32_t value) {
-        return u16(static_cast<std::uint16_t>(value >> 16)).u16(static_cast<std::uint16_t>(value));
+        out_.append(4, '\0');
+        store_u32(out_.data() + out_.size() - 4, value);
+        return *this;
     }
     writer &bytes(std::string_view value) {
         out_.append(value);
@@ -38,9 +44,9 @@ public:
         out_.push_back('\0');
         return *this;
     }
-    void finish() {
-        const auto length = static_cast<std::uint32_t>(out_.size() - start_);
-        for (unsigned i = 0; i < 4; ++i) out_[start_ + i] = static_cast<char>(length >> (24 - 8 * i));
+    /// `more_bytes`: of the message that follow from elsewhere.
+    void finish(std::size_t more_bytes = 0) {
+        store_u32(out_.data() + start_, static_cast<std::uint32_t>(out_.size() - start_ + more_bytes));
     }
 
 private:

@@ -5,6 +5,6 @@ target_include_directories(cuts PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(cuts PRIVATE pgsluice_test_support)
 if(TARGET pgsluice)
   add_test(NAME cuts COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_LIST_DIR}/run)
-  set_tests_properties(cuts PROPERTIES LABELS protocol RUN_SERIAL ON TIMEOUT 900
+  set_tests_properties(cuts PROPERTIES LABELS protocol TIMEOUT 900
     ENVIRONMENT "PGSLUICE_BIN=$<TARGET_FILE:pgsluice>;PGSLUICE_CUTS=$<TARGET_FILE:cuts>;PGSLUICE_SLOW=${PGSLUICE_SLOW}")
 endif()

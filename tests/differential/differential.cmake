@@ -5,6 +5,6 @@ target_include_directories(differential PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(differential PRIVATE pgsluice_test_support)
 if(TARGET pgsluice)
   add_test(NAME differential COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_LIST_DIR}/run)
-  set_tests_properties(differential PROPERTIES LABELS protocol RUN_SERIAL ON TIMEOUT 900
+  set_tests_properties(differential PROPERTIES LABELS protocol TIMEOUT 900
     ENVIRONMENT "PGSLUICE_BIN=$<TARGET_FILE:pgsluice>;PGSLUICE_DIFFERENTIAL=$<TARGET_FILE:differential>;PGSLUICE_SLOW=${PGSLUICE_SLOW}")
 endif()

@@ -21,6 +21,14 @@
 
 namespace pgsluice::fuzz {
 
+/// With boxes that keep what the pooler makes apart from what it passes on: the checks ask who said it.
+struct told_apart : core::effects {
+    told_apart() {
+        to_client = core::outbox(0);
+        to_server = core::outbox(0);
+    }
+};
+
 class house {
 public:
     struct server_end;
@@ -77,7 +85,7 @@ public:
         servers_.push_back(std::make_unique<server_end>());
         auto &it = *servers_.back();
         it.machine = world_.new_server(std::move(secret));
-        core::effects fx;
+        told_apart fx;
         it.machine->on_connected(fx);
         deliver(it, fx, {});
         if (model) it.model = std::make_unique<model_server>();
@@ -134,7 +142,8 @@ public:
         if (it.lost) return;
         const auto state = it.machine->state();
         if (state == core::server_state::connecting || state == core::server_state::login)
-            return bury(it, it.machine->login_lost("server closed the connection during login"));
+            return bury(it,
+                        it.machine->login_lost("server conn crashed?", "server closed the connection during login"));
         lose(it);
     }
     /// A waiting client is given a free server.
@@ -149,14 +158,14 @@ public:
     }
     void welcome(client_end &it) {
         if (it.gone || it.machine->state() != core::client_state::joining) return;
-        core::effects fx;
+        told_apart fx;
         greet(it, fx);
         deliver(it, fx, {}, nullptr);
         pump(it);
     }
     void refuse(client_end &it, core::refusal why) {
         if (it.gone) return;
-        core::effects fx;
+        told_apart fx;
         it.machine->on_refused(why, "argument", fx);
         deliver(it, fx, {}, nullptr);
         close(it, core::parting::ended);
@@ -165,7 +174,7 @@ public:
     void cancel(client_end &it) {
         if (it.gone) return;
         tell("client", &it, "cancels");
-        core::effects fx;
+        told_apart fx;
         std::size_t taken = 0;
         const std::string bytes = it.in;
         if (it.machine->on_cancel_unsent(bytes, taken, world_.now, fx)) {
@@ -187,7 +196,7 @@ public:
             it.canceling = false;
             if (it.lost) return;
         }
-        core::effects fx;
+        told_apart fx;
         it.machine->on_cancel_over(in_time, fx);
         require(fx.to_client.empty(), "a cancel speaks to a client");
         deliver(it, fx, {});
@@ -206,7 +215,7 @@ public:
         it.full = full;
         if (full || !std::exchange(it.unsent, false) || it.lost) return;
         leave(it);
-        core::effects fx;
+        told_apart fx;
         it.machine->on_sent(fx);
         require(fx.to_client.empty(), "sending speaks to a client");
         deliver(it, fx, {});
@@ -221,7 +230,7 @@ public:
         for (std::size_t i = 0; i < clients_.size(); ++i) {
             auto &it = *clients_[i];
             if (it.gone || it.machine->deadline() > world_.now) continue;
-            core::effects fx;
+            told_apart fx;
             it.machine->on_deadline(world_.now, fx);
             deliver(it, fx, {}, nullptr);
             if (fx.client == core::client_next::close) {
@@ -319,7 +328,7 @@ private:
         if (!it.gone && !it.unsent && (it.server == nullptr || !it.server->unsent)) feed(it, nullptr);
     }
     void feed(client_end &it, server_end *granted) {
-        core::effects fx;
+        told_apart fx;
         const std::string bytes = it.in;  // nothing may keep a view of it
         std::size_t used = 0, rounds = 0;
         bool go_on = granted == nullptr || link(it, *granted, fx);
@@ -401,7 +410,7 @@ private:
         if (server == nullptr) return;
         unlink(*server);
         if (server->lost) return;
-        core::effects fx;
+        told_apart fx;
         server->machine->farewell(how, "closed", fx);
         require(fx.to_client.empty(), "a client is spoken to after the last word");
         if (fx.server == core::server_next::lose) return lose(*server);
@@ -418,7 +427,7 @@ private:
     }
     void feed(server_end &it) {
         if (it.lost || (it.client != nullptr && it.client->unsent)) return;
-        core::effects fx;
+        told_apart fx;
         const std::string bytes = it.in;
         auto *const linked = it.client;
         const bool counts = it.machine->state() != core::server_state::login;
@@ -483,7 +492,7 @@ private:
     void insist(server_end &it) {
         if (it.lost || !it.machine->abandoned()) return;
         if (world_.now >= it.farewell_until) return lose(it);
-        core::effects fx;
+        told_apart fx;
         it.machine->on_farewell_slow(fx);
         require(fx.to_client.empty(), "a farewell speaks to a client");
         deliver(it, fx, {});
@@ -513,7 +522,7 @@ private:
         for (auto &client : clients_) grant(it, *client);
     }
     void run(server_end &it, core::errand what, const std::string &sql) {
-        core::effects fx;
+        told_apart fx;
         tell("server", &it, "runs", sql);
         it.machine->run(what, sql, fx);
         require(fx.to_client.empty(), "an errand speaks to a client");
@@ -531,7 +540,7 @@ private:
         if (client == nullptr) return;
         client->server = nullptr;
         if (client->gone) return;
-        core::effects fx;
+        told_apart fx;
         client->machine->on_server_lost(told, fx);
         require(fx.to_server.empty(), "bytes for a server that is lost");
         deliver(*client, fx, {}, nullptr);
@@ -544,7 +553,7 @@ private:
         it.machine->close();
         for (auto &client : clients_) {
             if (client->gone || client->machine->state() != core::client_state::joining) continue;
-            core::effects fx;
+            told_apart fx;
             client->machine->on_server_refused(error, fx);
             deliver(*client, fx, {}, nullptr);
             close(*client, core::parting::ended);

@@ -2,7 +2,7 @@
 // a prefix of a packet is never another packet.
 #include "wire/startup.hpp"
 
-#include "core/client_login.hpp"
+#include "core/startup_values.hpp"
 #include "fuzz/fuzz.hpp"
 
 using namespace pgsluice;

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "support"))
+from conservation import Conservation  # noqa: E402
 from pg import Postgres  # noqa: E402
 from pooler import PASSWORD, USER, Pooler, wait_until  # noqa: E402
-from wire import SSL_REQUEST  # noqa: E402
+from wire import SSL_REQUEST, cancel_request  # noqa: E402
 
 HBA = [
     "host md5db      all 127.0.0.1/32 md5",
@@ -31,7 +32,8 @@ HBA = [
 def pg():
     """Users app (strongpassword), bob (bobpassword), md5user (md5password, stored as md5), repl (replpassword; may
     replicate); databases app, other, logged (every statement in the log), and those of HBA."""
-    with Postgres({"max_connections": 250, "log_line_prefix": "%m [%p] %d ", "wal_level": "logical"}, HBA) as server:
+    with Postgres({"listen_addresses": "127.0.0.1,127.0.0.2,127.0.0.3", "max_connections": 250,
+                   "log_line_prefix": "%m [%p] %d ", "wal_level": "logical"}, HBA) as server:
         server.create_user(USER, PASSWORD)
         server.create_user("bob", "bobpassword")
         server.create_user("repl", "replpassword", "replication")
@@ -121,8 +123,38 @@ def activity(_activity):
     return _activity
 
 
+_books = []
+
+
+@pytest.fixture(scope="session")
+def _conservation(pg, _activity):
+    _books.append(Conservation(_activity, pg))
+    return _books[-1]
+
+
+def pytest_terminal_summary(terminalreporter):
+    for book in _books:
+        terminalreporter.write_line(book.summary())
+
+
 @pytest.fixture
-def make_pooler(pg, activity):
+def end_poolers(_conservation):
+    """end_poolers(list): what each shows is held against what the system shows, and it ends as it should; every failure is
+    told, after the last."""
+    def end(poolers):
+        failures = []
+        for pooler in poolers:
+            for step in (lambda: _conservation.check(pooler), pooler.close):  # noqa: B023
+                try:
+                    step()
+                except AssertionError as failure:
+                    failures.append(str(failure))
+        assert not failures, "\n".join(failures)
+    return end
+
+
+@pytest.fixture
+def make_pooler(pg, activity, end_poolers):
     """make_pooler(settings, databases=..., users=..., auth=...): a running Pooler in front of pg, checked at the end.
 
     Databases may be written as {"name": "options"}; host and port are put before. Without any: app and other."""
@@ -139,18 +171,13 @@ def make_pooler(pg, activity):
         return pooler.start() if start else pooler
 
     yield make
-    failures = []
-    for pooler in reversed(poolers):
-        try:
-            pooler.close()
-        except AssertionError as failure:
-            failures.append(str(failure))
-    assert not failures, "\n".join(failures)
+    end_poolers(poolers[::-1])
 
 
 class Listener:
     """A server that is none: notes when connections come and how long they stay. behave(connection) may answer. It has no
-    TLS, and says so first, unless behave does that too (sees_tls)."""
+    TLS, and says so first, and closes a CancelRequest as PostgreSQL does, unless behave does that too (sees_tls) or
+    notes them in its `cancels`."""
 
     def __init__(self, behave=lambda connection: None, sees_tls=False):
         self.sees_tls = sees_tls
@@ -171,9 +198,12 @@ class Listener:
     def _serve(self, connection, came):
         with connection:
             try:
-                if not self.sees_tls and connection.recv(8, socket.MSG_PEEK) == SSL_REQUEST:
+                first = b"" if self.sees_tls else connection.recv(8, socket.MSG_PEEK)
+                if first == SSL_REQUEST:
                     connection.recv(8)
                     connection.sendall(b"N")
+                if first == cancel_request(0, b"\0" * 4)[:8] and not hasattr(self.behave, "cancels"):
+                    return
                 self.behave(connection)
                 while connection.recv(1000):
                     pass

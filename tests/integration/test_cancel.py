@@ -10,7 +10,9 @@ import time
 import psycopg
 import pytest
 
-from pooler import Clock, wait_until
+from pooler import PASSWORD, USER, Clock, wait_until
+from test_console import one as one_row
+from test_console import show
 from wire import Refused, Wire, bind, cancel_request, execute, extended, parse, query, sync
 
 ONE = {"default_pool_size": 1}
@@ -44,6 +46,8 @@ def test_running_query(make_pooler, activity, request_, workers):
         assert [(e.severity, e.sqlstate, e.text) for e in found.errors] == [("ERROR", "57014", CANCELED)]
         assert wire.value("select 1") == "1"
     assert activity.count() == 1
+    for of in (r"C-0x[0-9a-f]+: \(nodb\)/\(nouser\)", r"S-0x[0-9a-f]+: app/app"):
+        pooler.wait_log("LOG " + of + r"@127.0.0.1:\d+ closing because: successfully sent cancel request \(age=")
 
 
 def test_running_query_by_psycopg(make_pooler, activity):
@@ -146,6 +150,7 @@ def test_idle_client(make_pooler, activity):
     idle.query("begin")
     cancel(pooler, idle.pid, idle.secret)
     assert idle.query("commit").status == "I"
+    assert pooler.log().count("closing because: cancel request for idle client") == 6
 
 
 def test_wrong_key(make_pooler, activity):
@@ -162,6 +167,7 @@ def test_wrong_key(make_pooler, activity):
             got = other.read()
             assert got is None or got.type == "E"
     assert wire.ready().rows == [["", "7"]]
+    pooler.wait_log("closing because: failed cancel request")
 
 
 def test_next_query_on_the_server_is_not_hit(make_pooler):
@@ -249,7 +255,8 @@ class Relay:
 
     def __init__(self, pg):
         self.pg, self.cancels, self.now, self.most, self.lock = pg, 0, 0, 0, threading.Lock()
-        self.before, self.never_end = 0, False
+        self.before, self.never_end, self.open = 0, False, threading.Event()
+        self.open.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -270,6 +277,7 @@ class Relay:
                 self.cancels, self.now = self.cancels + 1, self.now + 1
                 self.most = max(self.most, self.now)
             time.sleep(self.before)
+            self.open.wait(30)
         with client, socket.create_connection((self.pg.host, self.pg.port)) as server:
             server.sendall(first)
             other = threading.Thread(target=self._copy, args=(client, server), daemon=True)
@@ -292,6 +300,7 @@ class Relay:
 
     def close(self):
         self.never_end = False
+        self.open.set()
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
@@ -361,6 +370,41 @@ def test_cancel_connections_are_bounded(make_pooler, activity, relay):
         for one in shots:
             assert one.read() is None
     assert 0 < relay.most <= 6
+
+
+def test_what_show_pools_tells_of_a_cancel(make_pooler, activity, relay, pg):
+    """Its query ends before it arrives: the server waits for it alone."""
+    relay.open.clear()
+    pooler = make_pooler({"admin_users": USER, "default_pool_size": 2}, databases=behind(relay))
+    admin = pooler.wire(database="pgbouncer")
+    names = ["cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active", "sv_active_cancel",
+             "sv_being_canceled", "sv_idle"]
+
+    def come_to(*figures):
+        row = {}
+
+        def there():
+            row.update(one_row(show(admin, "POOLS"), database="app"))
+            return [int(row[name]) for name in names] == list(figures)
+        wait_until(there, 5, (figures, row))
+    with Wire((pg.host, pg.port)).login(USER, PASSWORD, "app") as other:
+        other.query("begin")
+        other.query("select pg_advisory_xact_lock(7)")
+        wire = pooler.wire()
+        wire.send(query("select pg_advisory_xact_lock(7) -- pg_sleep"))
+        asleep(activity)
+        come_to(1, 0, 0, 0, 1, 0, 0, 0)
+        shots = shoot(pooler, wire, 3)
+        come_to(1, 0, 3, 0, 1, 1, 0, 0)
+        other.query("commit")
+    assert wire.ready().errors == []
+    come_to(1, 0, 3, 0, 0, 1, 1, 0)
+    assert [row["state"] for row in show(admin, "SERVERS")] == ["being_canceled"]
+    assert sorted(row["state"] for row in show(admin, "CLIENTS") if row["database"] == "(nodb)") == ["active_cancel_req"] * 3
+    relay.open.set()
+    for one in shots:
+        assert one.read() is None
+    come_to(1, 0, 0, 0, 0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("delay", [0, 0.05, 0.3])

@@ -6,13 +6,15 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 import psycopg
 import pytest
 
+from conftest import Listener
 from pg import unprivileged
 from pooler import PASSWORD, SLOW, USER, Clock, wait_until
-from wire import Refused, Wire, cancel_request, query
+from wire import Refused, Wire, cancel_request, query, startup
 
 ADMIN, STATS = (USER, PASSWORD), ("bob", "bobpassword")
 TABLES = ["ACTIVE_SOCKETS", "CLIENTS", "CONFIG", "DATABASES", "DNS_HOSTS", "DNS_ZONES", "FDS", "LISTS", "MEM",
@@ -143,7 +145,7 @@ def test_stats_users_may_only_show(pooler):
         if table != "FDS":
             assert wire.query("SHOW " + table).tags == ["SHOW"], table
     for command in ("SHOW FDS", "PAUSE", "RESUME", "RELOAD", "SET verbose = 1", "KILL app", "KILL_CLIENT 1", "SUSPEND",
-                    "RECONNECT", "WAIT_CLOSE", "DISABLE app", "ENABLE app", "SHUTDOWN"):
+                    "RECONNECT", "WAIT_CLOSE", "DISABLE app", "ENABLE app", "DISABLE", "ENABLE", "SHUTDOWN"):
         assert error(wire, command).text == "admin access needed", command
     assert show(wire, "STATE") == [{"key": "active", "value": "yes"}, {"key": "paused", "value": "no"},
                                    {"key": "suspended", "value": "no"}]
@@ -259,7 +261,61 @@ def test_config_says_where_from(pooler):
     assert rows["max_client_conn"] == {"key": "max_client_conn", "value": "100", "default": "100", "changeable": "yes",
                                        "file": None, "line": None}
     assert (rows["listen_port"]["changeable"], rows["unix_socket_mode"]["value"]) == ("no", "511")
-    assert list(rows) == sorted(rows)
+    assert list(rows) == sorted(rows, key=lambda name: name.replace("pool_idle_timeout", "pool_modf"))
+
+
+def test_config_shows_lists_and_switches_as_they_were_written(pooler):
+    """And everything else by what it means."""
+    pooler.settings.update({"server_tls_protocols": "tlsv1.2,tlsv1.3", "tcp_defer_accept": "45", "log_stats": "0x2",
+                            "syslog_facility": "LOCAL3", "admin_users": "x ,  app", "pool_mode": "Transaction",
+                            "server_lifetime": "0x10", "query_timeout": "1min"})
+    pooler.reload()
+    wire = console(pooler)
+    values = lambda: {row["key"]: row["value"] for row in show(wire, "CONFIG")}  # noqa: E731
+    seen = values()
+    assert seen["server_tls_protocols"] == "tlsv1.2,tlsv1.3" and seen["client_tls_protocols"] == "secure"
+    assert (seen["tcp_defer_accept"], seen["log_stats"], seen["tcp_keepalive"]) == ("45", "2", "1")
+    assert (seen["syslog_facility"], seen["admin_users"]) == ("LOCAL3", "x ,  app")
+    assert (seen["pool_mode"], seen["server_lifetime"], seen["query_timeout"]) == ("transaction", "16", "60")
+    wire.query("SET log_stats = 3")
+    assert values()["log_stats"] == "3"
+    pooler.settings["listen_addr"] = "127.0.0.1, 127.0.0.2"  # needs a restart: what runs is what is shown
+    pooler.reload()
+    row = one(show(wire, "CONFIG"), key="listen_addr")
+    assert (row["value"], row["file"]) == ("127.0.0.1", pooler.ini)
+
+
+def test_active_sockets_are_those_with_something_to_do(make_pooler):
+    """As PgBouncer: who asks and who waits, not who merely has a server."""
+    pooler = make_pooler({"admin_users": USER, "default_pool_size": 1, "pool_mode": "session"})
+    wire, idle = console(pooler), console(pooler)
+    holder, waits = pooler.wire(), pooler.wire()
+    holder.query("select 1")
+    waits.send(query("select 1"))
+    port = lambda it: str(it.socket.getsockname()[1])  # noqa: E731
+    wait_until(lambda: one(show(wire, "POOLS"), database="app")["cl_waiting"] == "1")
+    rows = show(wire, "ACTIVE_SOCKETS")
+    assert sorted((row["port"], row["state"]) for row in rows) == sorted(
+        [(port(wire), "cl_active"), (port(waits), "cl_waiting")])
+    assert {row["port"] for row in show(wire, "SOCKETS")} > {port(it) for it in (wire, idle, holder, waits)}
+    holder.close()
+    waits.ready()
+
+
+def test_pools_without_clients_or_min_pool_size_are_not_there(make_pooler):
+    pooler = make_pooler({"admin_users": USER}, databases={"app": "user=app password=" + PASSWORD})
+    wire = console(pooler)
+    assert [row["database"] for row in show(wire, "POOLS")] == ["pgbouncer"]
+    assert [row["database"] for row in show(wire, "STATS")] == ["pgbouncer"]
+    pooler.wire().query("select 1")
+    assert [row["database"] for row in show(wire, "POOLS")] == ["app", "pgbouncer"]
+
+
+def test_the_wait_for_the_first_server_counts(make_pooler):
+    pooler = make_pooler({"admin_users": USER}, databases={"app": "connect_query='select pg_sleep(0.2)'"})
+    wire = console(pooler)
+    pooler.wire()
+    assert int(one(show(wire, "STATS"), database="app")["total_wait_time"]) >= 200000
 
 
 def test_a_long_table_comes_in_slices(pooler):
@@ -344,6 +400,38 @@ def test_pause_with_a_timeout(pooler):
     assert tag(wire, "RESUME app") == "RESUME"
 
 
+def test_pause_does_not_wait_for_a_login_under_way(make_pooler):
+    """A server that takes the connection and says nothing is just when operators pause."""
+    silent = Listener(lambda connection: connection.recv(1) and time.sleep(60))
+    pooler = make_pooler({"admin_users": USER, "auth_type": "trust", "server_connect_timeout": 30},
+                         databases={"dead": "host=127.0.0.1 port=%d" % silent.port})
+    waiting = pooler.socket()
+    waiting.send(startup({"user": USER, "database": "dead"}))
+    wait_until(lambda: silent.came, 5, "the server's login")
+    wire = console(pooler)
+    clock = Clock()
+    assert tag(wire, "PAUSE dead") == "PAUSE"
+    clock.assert_at(0, 1.0)
+    pooler.wait_log("S-.* closing because: pause mode")
+    assert "server login failed" not in pooler.log()
+    pooler.signal(signal.SIGINT)
+    assert pooler.exited(5) == 0
+
+
+def test_pause_waits_for_a_backend_that_works_for_a_login(make_pooler, pg, activity):
+    """Its slot is free when PostgreSQL has ended it, not before."""
+    pooler = make_pooler({"admin_users": USER, "auth_type": "trust"},
+                         databases={"app": "connect_query='select pg_sleep(60), 4711'"})
+    waiting = pooler.socket()
+    waiting.send(startup({"user": USER, "database": "app"}))
+    def working():
+        return pg.sql("select count(*) from pg_stat_activity where state = 'active' and query like '%60), 4711'")
+    wait_until(lambda: working() == "1", 5, "connect_query")
+    wire = console(pooler)
+    assert tag(wire, "PAUSE") == "PAUSE"
+    assert working() == "0", "it was cancelled"
+
+
 def attempt(wire, command):
     """Whether it may be done now or not."""
     try:
@@ -376,7 +464,7 @@ def test_pauses_and_resumes_that_race(pooler):
                                        "SHOW POOLS", "WAIT_CLOSE"])
                 attempt(wire, command)
                 if command.startswith("PAUSE"):
-                    attempt(wire, "RESUME")
+                    attempt(wire, "RESUME app" if "app" in command else "RESUME")
             wire.close()
         except Exception as failure:
             failures.append(failure)
@@ -388,7 +476,8 @@ def test_pauses_and_resumes_that_race(pooler):
     for thread in admins:
         thread.join(120)
         assert not thread.is_alive(), "an admin hangs"
-    attempt(console(pooler), "RESUME")
+    for command in ("RESUME", "RESUME app"):
+        attempt(console(pooler), command)
     stop.set()
     for thread in threads:
         thread.join(20)
@@ -479,9 +568,168 @@ def test_set(pooler):
     wait_until(lambda: one(show(wire, "POOLS"), database="app")["cl_waiting"] == "1")
     assert tag(wire, "SET default_pool_size TO '5'") == "SET default_pool_size=5"
     assert second.ready().rows == [["1"]], "it takes effect at once"
-    assert "auth_hba_file" in error(wire, "SET auth_type = hba").detail, "what it would come to is checked"
+    assert "auth_ldap_options" in error(wire, "SET auth_type = ldap").detail, "what it would come to is checked"
+    assert tag(wire, "SET auth_type = hba") == "SET auth_type=hba"
+    with pytest.raises(Refused):
+        pooler.wire()  # there are no rules yet
     assert "restart" in error(wire, "SET listen_port = 1").detail
     assert tag(wire, "RELOAD") == "RELOAD"
+
+
+# Those that PgBouncer has no default of; it shows NULL.
+NULL_BY_DEFAULT = {"auth_dbname", "auth_file", "auth_ident_file", "auth_ldap_options", "auth_user", "conffile",
+                   "client_tls13_ciphers", "server_tls13_ciphers", "user", "verbose"}
+
+
+def test_config_shows_defaults_as_pgbouncer_does(pooler):
+    rows = {row["key"]: row for row in show(console(pooler), "CONFIG")}
+    assert {name for name, row in rows.items() if row["default"] is None} == NULL_BY_DEFAULT
+    assert {name for name, row in rows.items() if row["value"] is None} == NULL_BY_DEFAULT - {"auth_file", "conffile", "verbose"}
+    assert (rows["verbose"]["value"], rows["pidfile"]["value"]) == ("0", "")
+    assert rows["job_name"]["default"] == rows["syslog_ident"]["default"] == "pgbouncer"
+    assert (rows["unix_socket_mode"]["value"], rows["unix_socket_mode"]["default"]) == ("511", "0777")
+    assert rows["tcp_defer_accept"]["changeable"] == "yes" and rows["listen_port"]["changeable"] == "no"
+
+
+def test_pause_of_all_stands_above_the_others(pooler):
+    wire = console(pooler)
+    assert tag(wire, "PAUSE app") == "PAUSE"
+    assert error(wire, "SUSPEND").text == "cannot suspend with paused databases"
+    assert tag(wire, "PAUSE") == "PAUSE"
+    for command in ("PAUSE", "PAUSE app", "PAUSE other", "SUSPEND", "KILL", "KILL other"):
+        assert error(wire, command).text == "already suspended/paused", command
+    paused = lambda: {row["name"] for row in show(wire, "DATABASES") if row["paused"] == "1"}  # noqa: E731
+    assert paused() == {"app"}, "PAUSE of all is in SHOW STATE"
+    assert tag(wire, "RESUME") == "RESUME"
+    assert paused() == {"app"}, "as PgBouncer: it was paused by its name"
+    assert error(wire, "RESUME").text == "pooler is not paused/suspended"
+    before = len(pooler.log())
+    pooler.signal(signal.SIGUSR2)
+    wait_until(lambda: "got SIGUSR2, but not paused/suspended" in pooler.log()[before:])
+    assert paused() == {"app"}
+    assert tag(wire, "RESUME app") == "RESUME"
+    for text in ("pausing all activity", "but already paused/suspended"):
+        pooler.signal(signal.SIGUSR1)
+        wait_until(lambda: "got SIGUSR1, " + text in pooler.log()[before:])
+    pooler.signal(signal.SIGUSR2)
+    wait_until(lambda: "got SIGUSR2, continuing from PAUSE" in pooler.log()[before:])
+    assert tag(wire, "SUSPEND") == "SUSPEND"
+    assert error(wire, "KILL other").text == "already suspended/paused"
+    pooler.signal(signal.SIGUSR2)
+    wait_until(lambda: "got SIGUSR2, continuing from SUSPEND" in pooler.log()[before:])
+
+
+def test_a_cancel_ends_the_pause_that_is_waited_for(pooler):
+    wire = console(pooler)
+    client = pooler.wire()
+    client.query("begin")
+    assert tag(wire, "PAUSE other") == "PAUSE"
+    in_background(wire, "PAUSE app")
+    assert not is_answered(wire, 0.3)
+    with Wire(pooler.address) as canceling:
+        canceling.send(cancel_request(wire.pid, wire.secret))
+    assert wire.ready().tags == ["PAUSE"]
+    assert {row["name"] for row in show(wire, "DATABASES") if row["paused"] == "1"} == {"other"}
+    assert tag(wire, "RESUME other") == "RESUME"
+
+
+@pytest.mark.parametrize("settings", [{"stats_users": "bob"}, {"auth_type": "any"}], ids=["of stats_users", "anybody"])
+def test_a_cancel_ends_no_command_of_an_admins(make_pooler, settings):
+    pooler = make_pooler({"admin_users": USER, **settings}, databases={"app": "user=%s password=%s" % (USER, PASSWORD)})
+    wire, other, client = console(pooler), console(pooler, STATS), pooler.wire()
+
+    def cancels():
+        before = len(re.findall("closing because: cancel request for idle client", pooler.log()))
+        with Wire(pooler.address) as canceling:
+            canceling.send(cancel_request(other.pid, other.secret))
+            assert canceling.read() is None, "as a cancel of nothing"
+        wait_until(lambda: len(re.findall("closing because: cancel request for idle client", pooler.log())) > before)
+
+    client.query("begin")
+    in_background(wire, "PAUSE")
+    cancels()
+    assert not is_answered(wire, 0.3), "nobody has ended it"
+    client.query("commit")
+    assert wire.ready().tags == ["PAUSE"]
+    cancels()
+    assert one(show(wire, "STATE"), key="paused")["value"] == "yes"
+    assert tag(wire, "RESUME") == "RESUME"
+    assert show(other, "VERSION"), "and it works on"
+
+
+def test_a_cancel_of_an_admin_that_waits_for_nothing_is_resume(pooler):
+    wire = console(pooler)
+    assert tag(wire, "PAUSE") == "PAUSE"
+    with Wire(pooler.address) as canceling:
+        canceling.send(cancel_request(wire.pid, wire.secret))
+    wait_until(lambda: one(show(wire, "STATE"), key="paused")["value"] == "no", 5, "the RESUME")
+
+
+def test_names_that_only_the_wildcard_stands_for(make_pooler):
+    """As PgBouncer: to end a command one must name what there is; the others make it be."""
+    pooler = make_pooler({"admin_users": USER}, {"*": ""})
+    wire = console(pooler)
+    for command in ("RESUME nodb", "ENABLE nodb"):
+        assert error(wire, command).text == "no such database: nodb"
+        assert [row["name"] for row in show(wire, "DATABASES")] == ["pgbouncer"], "and it leaves nothing behind"
+    assert tag(wire, "DISABLE nodb") == "DISABLE"
+    assert error(wire, "RESUME nodb").text == "database nodb is not paused"
+    assert tag(wire, "ENABLE nodb") == "ENABLE"
+
+
+def test_pause_and_disable_go_with_their_entry(make_pooler, pg):
+    """As PgBouncer: a database that a reload takes out and another puts back is a new one."""
+    entries = {name: "host=127.0.0.1 port=%d dbname=app" % pg.port for name in ("one", "two", "stays")}
+    pooler = make_pooler({"admin_users": USER}, entries)
+    wire = console(pooler)
+    assert tag(wire, "PAUSE one") == "PAUSE"
+    for name in ("two", "stays"):
+        assert tag(wire, "DISABLE " + name) == "DISABLE"
+    pooler.databases = {"stays": entries["stays"]}
+    pooler.reload()
+    assert error(wire, "RESUME one").text == "no such database: one"
+    pooler.databases = entries
+    pooler.reload()
+    for name in ("one", "two"):
+        assert pooler.wire(database=name).value("select 1") == "1"
+    with pytest.raises(Refused, match="disabled"):
+        pooler.wire(database="stays")
+
+
+def test_averages_include_the_period_under_way(make_pooler):
+    """As PgBouncer: since the end of the period before the last one, so never only of what is over."""
+    pooler = make_pooler({"admin_users": USER, "stats_period": 2})
+    client, wire = pooler.wire(), console(pooler)
+    pooler.wait_log("stats: ", 10)
+    for _ in range(200):
+        client.query("select 1")
+
+    def average():
+        return int(one(show(wire, "STATS_AVERAGES"), database="app")["query_count"])
+
+    assert average() >= 200 // 4 // 2, "of four seconds at most"
+    wait_until(lambda: average() == 0, 10, "both periods over")
+
+
+def test_the_wait_of_a_running_query(pooler):
+    client, wire = pooler.wire(), console(pooler)
+    client.send(query("select pg_sleep(1)"))
+    time.sleep(0.3)
+    row = one(show(wire, "CLIENTS"), database="app")
+    assert 200_000 <= int(row["wait"]) * 1_000_000 + int(row["wait_us"]) <= 1_000_000 * (5 if SLOW else 1), row
+    client.ready()
+    row = one(show(wire, "CLIENTS"), database="app")
+    assert (row["wait"], row["wait_us"]) == ("0", "0")
+
+
+def test_averages_before_the_first_period_has_ended(pooler):
+    """As PgBouncer: those since the start."""
+    client, wire = pooler.wire(), console(pooler)
+    for _ in range(200):
+        client.query("select 1")
+    row = one(show(wire, "STATS"), database="app")
+    assert row["total_query_count"] == "200" and int(row["avg_query_count"]) > 0 and int(row["avg_query_time"]) > 0
+    assert int(one(show(wire, "STATS_AVERAGES"), database="app")["bytes_sent"]) > 0
 
 
 def test_reload(pooler):
@@ -512,16 +760,37 @@ def test_shutdown(pooler, command):
     wire.send(query(command))
     if command == "SHUTDOWN":
         assert pooler.exited() == 0
+        assert wire.read() is None, "no answer, as with PgBouncer"
         return
     assert wire.ready().tags == ["SHUTDOWN"]
     with pytest.raises((Refused, OSError)):
         pooler.wire()
     assert client.value("select 1") == "1"
-    assert error(wire, "PAUSE").text == "pooler is shutting down"
+    for again in ("PAUSE", "SUSPEND", "SHUTDOWN WAIT_FOR_CLIENTS", command):
+        assert error(wire, again).text == "pooler is shutting down", again
+    assert client.value("select 1") == "1", "none of them ends it at once"
     client.query("commit")
     if command.endswith("CLIENTS"):
         assert client.value("select 2") == "2"
         client.close()
+    assert pooler.exited() == 0
+
+
+def test_a_stricter_shutdown_takes_over(pooler):
+    """None that waits is ever immediate, whatever came before."""
+    wire = console(pooler)
+    client, idle = pooler.wire(), pooler.wire()
+    client.query("begin")
+    pooler.signal(signal.SIGTERM)
+    wait_until(lambda: "waiting for all clients" in pooler.log())
+    assert idle.value("select 1") == "1"
+    assert tag(wire, "SHUTDOWN WAIT_FOR_SERVERS") == "SHUTDOWN"
+    idle.send(query("select 1"))
+    assert idle.refusal().text == "server shutting down"
+    for command in ("SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN WAIT_FOR_SERVERS"):
+        assert error(wire, command).text == "pooler is shutting down", command
+    assert client.value("select 2") == "2"
+    client.query("commit")
     assert pooler.exited() == 0
 
 

@@ -27,6 +27,53 @@ def nothing_leaks(activity, pooler):
     assert activity.count() <= 1
 
 
+# ---- servers that can not be logged in to ----
+
+def then_hangs_up(answer=b""):
+    return lambda connection: (connection.recv(1000), connection.sendall(answer), connection.shutdown(socket.SHUT_RDWR))
+
+
+@pytest.mark.parametrize("behave,reason,detail,settings", [
+    (None, "connect failed", "Connection refused", {}),
+    (lambda connection: None, "connect timeout", None, {"server_connect_timeout": 0.3}),
+    (then_hangs_up(), r"server conn crashed\?", "server closed the connection during login", {}),
+    (then_hangs_up(b"N"), "server refused SSL", None, {"server_tls_sslmode": "require"}),
+    (then_hangs_up(b"X"), "bad sslreq answer", None, {"server_tls_sslmode": "require"}),
+    (then_hangs_up(message("R", struct.pack("!i", 99))), "failed to answer authreq",
+     "server asks for a login method that we do not speak", {}),
+    (then_hangs_up(b"R" + struct.pack("!i", 2)), "bad pkt header", None, {}),
+    (then_hangs_up(message("Q", b"\0")), "unknown pkt from server", "unexpected message during login", {}),
+    (then_hangs_up(message("E", b"SFATAL\0C3D000\0Mno such place\0\0")), "login failed", None, {}),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_why_a_server_connection_failed(make_pooler, listen, behave, reason, detail, settings):
+    """PgBouncer's reason in the log, and what more is known in a line of its own."""
+    server = listen() if behave is None else listen(behave, True)
+    if behave is None:
+        server.close()
+        server.close = lambda: None
+    pooler = make_pooler({"client_login_timeout": 1, "server_login_retry": 30, "server_tls_sslmode": "disable", **settings},
+                         databases={"app": "host=127.0.0.1 port=%d" % server.port})
+    with pytest.raises(Refused):
+        pooler.wire()
+    pooler.wait_log(r"LOG S-0x[0-9a-f]+: app/app@127.0.0.1:%d closing because: %s \(age=" % (server.port, reason))
+    if detail:
+        pooler.wait_log("WARNING S-.* server login failed: %s: %s" % (reason, detail))
+
+
+def test_the_cached_error_is_the_reason_alone(make_pooler, listen):
+    server = listen()
+    server.close()
+    server.close = lambda: None
+    pooler = make_pooler({"client_login_timeout": 0.5, "server_login_retry": 30},
+                         databases={"app": "host=127.0.0.1 port=%d" % server.port})
+    with pytest.raises(Refused):
+        pooler.wire()
+    with pytest.raises(Refused) as no:
+        pooler.wire()
+    assert no.value.text == "server login has been failing, cached error: connect failed (server_login_retry)"
+    assert no.value.detail == "Connection refused"
+
+
 # ---- servers that go ----
 
 def test_idle_server_that_is_killed_is_never_seen(make_pooler, activity):
@@ -55,6 +102,8 @@ def test_server_killed_in_a_query(make_pooler, activity, request_):
     assert no.text == "terminating connection due to administrator command"
     assert [m.type for m in no.messages].count("E") == 1
     assert other.value("select 1") == "1"
+    pooler.wait_log(r"LOG C-.* closing because: server conn crashed\? \(")
+    pooler.wait_log(r"WARNING C-.* pooler error: server conn crashed\?\n")
 
 
 def test_server_killed_in_a_transaction(make_pooler, activity):
@@ -303,6 +352,17 @@ def broken(wire, sent, name):
 
 def as_error(got):
     return Refused(fields_of(got.body)) if got.type == "E" else None
+
+
+def test_a_bad_header_is_shown_as_pgbouncer_shows_it(make_pooler):
+    pooler = make_pooler({"admin_users": USER})
+    for database in ("app", "pgbouncer"):
+        for sent, shown in ((b"Q" + struct.pack("!i", 2), "5100000002"),
+                            (b"P" + struct.pack("!i", -1) + b"abcd", "50ffffffff616263")):
+            errors = broken(pooler.wire(database=database, timeout=5), sent, shown)
+            assert [(no.severity, no.text) for no in errors] == [("FATAL", "bad packet header: '%s'" % shown)]
+            assert errors[0].detail == "The message has an impossible length."
+            pooler.wait_log("pooler error: bad packet header: '%s'" % shown)
 
 
 @pytest.mark.parametrize("where", ["idle", "in a transaction", "behind a query", "in a batch"])

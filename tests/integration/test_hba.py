@@ -5,9 +5,11 @@ The differential: random pg_hba.conf and pg_ident.conf, random clients (address,
 counts is what the client is asked first: nothing (trust, peer), a password in the clear, md5, SASL, or 28000. Servers
 behind the pooler are a stub that lets everybody in. PGSLUICE_SEED repeats a run, PGSLUICE_LONG=1 makes it ten times longer.
 """
+import concurrent.futures
 import os
 import random
 import shutil
+import signal
 import socket
 import struct
 import threading
@@ -15,8 +17,9 @@ import time
 
 import pytest
 
+from dns_server import PTR, DnsServer
 from pg import Postgres, give_away
-from pooler import PASSWORD, Pooler, wait_until
+from pooler import PASSWORD, Clock, Pooler, wait_until
 from wire import cstring, fields_of, message, startup
 
 FILES, CLIENTS = 60, 50
@@ -243,7 +246,7 @@ def stub():
 
 
 @pytest.fixture
-def make_hba(stub):
+def make_hba(stub, end_poolers):
     """make_hba(hba, ident, auth=...): a pooler with these rules, the stub behind it."""
     made = []
 
@@ -257,8 +260,7 @@ def make_hba(stub):
         return pooler.start() if start else pooler
 
     yield make
-    for pooler in made:
-        pooler.close()
+    end_poolers(made)
 
 
 def test_decides_as_postgresql(judge, make_hba):
@@ -384,6 +386,94 @@ def test_inclusions(make_hba):
     assert [first_answer(pooler.socket_path, "local", "app", name) for name in ("d12", "d", "one")] == ["md5", "28000", "28000"]
     shutil.rmtree(os.path.join(pooler.directory, "rules.d"))
     assert "rules.d\": No such file or directory" in pooler.hang_up()
+
+
+@pytest.fixture
+def make_named(make_hba):
+    """make_named(hba): the same, whose name server is make_named.dns."""
+    with DnsServer() as dns:
+        def make(hba, **more):
+            pooler = make_hba(hba, start=False, auth={"app": "x"}, **more)
+            pooler.settings["resolv_conf"] = dns.resolv_conf(pooler.directory)
+            pooler.write()
+            return pooler.start()
+        make.dns = dns
+        yield make
+
+
+def test_names_go_both_ways(make_named):
+    dns = make_named.dns
+    dns.reverse("127.0.0.2", "two.test.example")
+    dns.answer("two.test.example", ["127.0.0.9", "127.0.0.2"])
+    dns.reverse("127.0.0.3", "forged.test.example")  # whoever runs the reverse zone may say so
+    dns.answer("forged.test.example", ["127.0.0.9"])
+    dns.reverse("127.0.0.4", "nowhere.test.example")
+    pooler = make_named("host all all .test.example trust\nhost home all localhost trust\n")
+    answers = [first_answer(pooler.port, "127.0.0.%d" % i, "app", "app") for i in (2, 3, 4, 5)]
+    assert answers == ["trust", "28000", "28000", "28000"]
+    assert first_answer(pooler.port, "127.0.0.1", "app", "home") == "trust", "of /etc/hosts"
+    # The answer serves those that come soon after.
+    assert [first_answer(pooler.port, "127.0.0.2", "app", "app") for _ in range(5)] == ["trust"] * 5
+    assert dns.count("2.0.0.127.in-addr.arpa", PTR) == 1
+
+
+def test_other_name_servers_answer_the_next(make_named):
+    pooler = make_named("host all all two.test.example trust\n")
+    assert first_answer(pooler.port, "127.0.0.3", "app", "app") == "28000"
+    with DnsServer() as other:
+        other.reverse("127.0.0.2", "two.test.example")
+        other.answer("two.test.example", ["127.0.0.2"])
+        other.resolv_conf(pooler.directory)
+        wait_until(lambda: "resolv.conf has changed" in pooler.log(), 10, "the other name server seen")
+        assert first_answer(pooler.port, "127.0.0.2", "app", "app") == "trust"
+
+
+def test_what_is_under_way_is_asked_of_other_name_servers(make_named):
+    """On the way from the address to its name, and on the way back."""
+    dns = make_named.dns
+    dns.reverse("127.0.0.2", "two.test.example")
+    seen = [False, False]
+
+    def reply(packet):
+        """Of the one name only."""
+        if b"\x012\x010\x010\x03127" in packet:
+            return DnsServer.reply(dns, packet)
+        seen[b"in-addr" in packet] = True
+        return None
+    dns.reply = reply
+    pooler = make_named("host all all .test.example trust\n")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool, DnsServer() as other:
+        answers = [pool.submit(first_answer, pooler.port, "127.0.0.%d" % i, "app", "app") for i in (2, 3)]
+        wait_until(lambda: seen[0] and seen[1], what="both questions without an answer")
+        for i, name in ((2, "two"), (3, "three")):
+            other.reverse("127.0.0.%d" % i, name + ".test.example")
+            other.answer(name + ".test.example", ["127.0.0.%d" % i])
+        clock = Clock()
+        other.resolv_conf(pooler.directory)
+        assert [it.result(20) for it in answers] == ["trust", "trust"]
+        clock.assert_at(0, 6)
+        assert other.count("2.0.0.127.in-addr.arpa", PTR) == 0, "what had been answered stays"
+
+
+def test_a_silent_reverse_zone_shuts_nobody_else_out(make_named):
+    make_named.dns.silent = True
+    pooler = make_named("host all all localhost trust\n")
+    waiting = []
+    for i in range(40):
+        waiting.append(connect(pooler.port, "127.0.0.%d" % (2 + i % 20)))
+        waiting[-1].sendall(startup({"user": "app", "database": "app"}))
+        if i % 2 == 0:
+            waiting.pop().close()
+    wait_until(lambda: make_named.dns.count("21.0.0.127.in-addr.arpa", PTR) > 0, what="the questions asked")
+    began = time.monotonic()
+    assert first_answer(pooler.port, "127.0.0.1", "app", "app") == "trust"
+    assert time.monotonic() - began < 1
+    assert make_named.dns.count("3.0.0.127.in-addr.arpa", PTR) == 1, "once for all that wait"
+    began = time.monotonic()
+    pooler.signal(signal.SIGQUIT)
+    assert pooler.exited(5) == 0 and time.monotonic() - began < 3
+    for it in waiting:
+        it.close()
 
 
 def test_many_wait_for_names(make_hba):

@@ -149,7 +149,7 @@ def test_scram_of_clients(pg, make_pooler, form):
         assert converse(pooler, honest_first, honest_last, mechanism) == \
             ("08P01", "client selected an invalid SASL authentication mechanism"), mechanism
     for length in (-1, 0, 5, 1000, 2**31 - 1, -2**31):
-        assert converse(pooler, honest_first, honest_last, length=length) == ("08P01", "bad packet during login"), length
+        assert converse(pooler, honest_first, honest_last, length=length) == ("08P01", "bad packet"), length
     assert converse(pooler, honest_first, honest_last) == "in"
 
 

@@ -202,7 +202,7 @@ def test_reserve_pool(make_pooler, activity, workers):
         commit(served[0])
         wait_until(lambda: len(answered([wire for wire in waiting if wire is not served[0]])) == 2, 5, "the third")
     assert seen.most == 4
-    pooler.wait_log("taking connection from reserve_pool")
+    pooler.wait_log(r"WARNING C-\S+ app/app@\S+ taking connection from reserve_pool")
 
 
 @pytest.mark.parametrize("where", ["database", "user"])

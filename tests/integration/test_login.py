@@ -1,5 +1,6 @@
 """Logins, both legs: who gets in, with which secret stored in which form, and what the others are told."""
 import hashlib
+import re
 import socket
 import statistics
 import struct
@@ -9,8 +10,8 @@ import time
 import psycopg
 import pytest
 
-from pooler import PASSWORD, SLOW, USER
-from wire import GSSENC_REQUEST, SSL_REQUEST, Gone, Refused, Wire, cstring, fields_of, message, packet, startup
+from pooler import PASSWORD, SLOW, USER, wait_until
+from wire import GSSENC_REQUEST, SSL_REQUEST, Gone, Refused, Wire, cstring, fields_of, message, packet, query, startup, verifier
 
 MD5_OF_APP = "md5" + hashlib.md5((PASSWORD + USER).encode()).hexdigest()
 
@@ -63,6 +64,16 @@ def test_client_authentication(pg, make_pooler, auth_type, form):
         assert attempt("nobody", PASSWORD) == refusal
         empty = attempt(USER, "")
         assert empty == refusal or empty == ("28P01", "empty password returned by client")
+
+
+def test_a_user_of_the_users_section_alone_is_known(make_pooler):
+    """As in PgBouncer: trust wants a user that there is, by either list."""
+    pooler = make_pooler({"auth_type": "trust"}, databases={"app": "user=app dbname=trustdb"}, auth={USER: PASSWORD},
+                         users={"onlyuser": "pool_mode=session"})
+    assert pooler.wire("onlyuser", "", "app").value("select 1") == "1"
+    with pytest.raises(Refused) as no:
+        pooler.wire("nobody", "", "app")
+    assert no.value.text == '"trust" authentication failed'
 
 
 def test_empty_secret_lets_nobody_in(make_pooler):
@@ -260,6 +271,8 @@ STARTUP_ERRORS = {
                       "invalid startup packet layout: expected terminator as last byte"),
     "bytes behind the terminator": (packet(struct.pack("!I", 0x30000) + b"user\0app\0\0x"), "08P01",
                                     "invalid startup packet layout: expected terminator as last byte"),
+    "startup again": (startup({"user": USER, "database": USER}) * 2, "08P01", "client re-sent startup pkt"),
+    "header": (struct.pack("!ii", 7, 0x30000), "08P01", "bad packet header: '0000000700030000'"),
     "length 0": (struct.pack("!ii", 0, 0x30000), "08P01", "bad packet header: '"),
     "length 7": (struct.pack("!ii", 7, 0x30000), "08P01", "bad packet header: '"),
     "length 2^31-1": (struct.pack("!ii", 2**31 - 1, 0x30000), "08P01", "bad packet header: '"),
@@ -318,6 +331,19 @@ def test_startup_packet_in_pieces(make_pooler):
 
 
 # ---- databases ----
+
+def test_a_database_name_that_is_too_long_is_none_and_cut(make_pooler):
+    """As PgBouncer: also where one of its first 63 bytes is there, or *; and the log has no more of it."""
+    pooler = make_pooler(databases={"app": "", "x" * 63: "", "*": ""})
+    with pytest.raises(Refused) as no:
+        pooler.wire(database="x" * 3000)
+    assert (no.value.sqlstate, no.value.text) == ("3D000", "no such database: " + "x" * 63)
+    with pytest.raises(Refused) as no:
+        pooler.wire(database="x" * 64, password="wrong")
+    assert no.value.sqlstate == "28P01"
+    pooler.wait_log("pooler error: no such database: x{63}\n")
+    assert "x" * 64 not in pooler.log()
+
 
 def test_no_such_database_is_told_only_after_the_password(make_pooler):
     pooler = make_pooler()
@@ -498,6 +524,54 @@ def test_error_fields_of_the_pooler(make_pooler):
         wire.until("Z")
 
 
+def test_verifiers_are_made_beside_the_work(pg, make_pooler):
+    """A RELOAD that makes many SCRAM verifiers of plain passwords, or a SET, holds up no login that needs a server."""
+    users = {USER: PASSWORD, "bob": "bobpassword", **{"user%d" % n: "password%d" % n for n in range(10)}}
+    pooler = make_pooler({"auth_type": "scram-sha-256", "admin_users": USER}, auth=users)
+    pooler.settings["scram_iterations"] = 1000000  # some 0.3 s each
+    pooler.write()
+    admin, other = (pooler.wire(USER, PASSWORD, "pgbouncer", timeout=60) for _ in range(2))
+    began = time.monotonic()
+    admin.send(query("RELOAD"))
+    pooler.wait_log("RELOAD command issued")
+    other.send(query("SET log_stats = 0"))  # in its turn
+    pooler.wait_log("SET 'log_stats' command issued")
+    pooler.wire("bob", "bobpassword", "app").value("select 1")
+    assert pooler.wire(USER, PASSWORD, "pgbouncer").value("SHOW VERSION").startswith("pgsluice ")
+    took = time.monotonic() - began
+    assert "configuration reloaded" not in pooler.log() and took < 1.5 * (5 if SLOW else 1), took
+    assert admin.ready().tags == ["RELOAD"] and other.ready().tags == ["SET log_stats=0"]
+    assert pooler.log().count("configuration reloaded") == 2
+    pooler.wire("bob", "bobpassword", "app").value("select 1")
+
+
+# ---- those that cost much ----
+
+def test_a_dear_verifier_holds_up_its_own_user(make_pooler, pg):
+    """Users set the iterations of their own verifiers. Whoever waits for many of those is not in the way of others."""
+    pooler = make_pooler({"auth_type": "plain", "login_failure_max_delay": 0, "worker_threads": 1},
+                         auth={USER: pg.verifier(USER), "bob": verifier("bobpassword", 300_000),
+                               "mallory": verifier("mallory", 1_000_000)})
+
+    def seconds(user, password):
+        began = time.monotonic()
+        with Wire(pooler.address, 60) as wire:
+            wire.send(startup({"user": user, "database": "app"}) + message("p", cstring(password)))
+            while (wire.read().type, user == USER) not in (("E", False), ("Z", True)):
+                pass
+        return time.monotonic() - began
+    one = seconds("mallory", "wrong")
+    for _ in range(30):  # they stay
+        pooler.socket().send(startup({"user": "mallory", "database": "app"}) + message("p", cstring("wrong")))
+    time.sleep(0.2)
+    took = seconds(USER, PASSWORD), seconds("bob", "wrong")
+    print("one costs %.2f s; 30 of them wait: others' %.2f s, a dear one of another user's %.2f s" % (one, *took))
+    assert took[0] < 5 * one and took[1] < 8 * one, "in turn"
+    pooler.close_clients()
+    time.sleep(0.2)
+    assert seconds("mallory", "wrong") < 8 * one, "those that have gone are not computed"
+
+
 # ---- those that do not log in ----
 
 def test_the_oldest_that_has_not_logged_in_makes_room(make_pooler):
@@ -514,8 +588,29 @@ def test_the_oldest_that_has_not_logged_in_makes_room(make_pooler):
             silent[-1].fill()
 
 
+def test_a_storm_of_refusals_does_not_fill_the_log(make_pooler):
+    """Of each kind the first of a second have PgBouncer's lines; the others are counted, and none is lost."""
+    pooler, most, storm, few = make_pooler(), 100, 700, 20
+    began = time.monotonic()
+    for bytes_ in [startup({"database": "app"})] * storm + [startup({"user": USER}, 0x20000)] * few:
+        with Wire(pooler.address) as wire:
+            wire.send(bytes_)
+    seconds = time.monotonic() - began
+
+    def counted():
+        return sum(map(int, re.findall(r'left out of the log within one second: .*?(\d+) of "no username', pooler.log())))
+    told = lambda what: len(re.findall("%s: no username supplied" % what, pooler.log()))  # noqa: E731
+    wait_until(lambda: told("closing because") + counted() == storm, what="all to be told or counted")
+    assert told("pooler error") == told("closing because") <= most * (2 + int(seconds)), seconds
+    assert counted() > 0
+    assert len(re.findall("closing because: old V2 protocol", pooler.log())) == few, "another kind"
+    pooler.wire().value("select 1")
+    pooler.wait_log("app/app@.* login attempt: db=app user=app")
+
+
 def test_guessing_is_slow_and_honest_clients_are_not(make_pooler):
     pooler = make_pooler({"login_failure_max_delay": 1, "worker_threads": 1})
+    slack = 5 if SLOW else 1
 
     def seconds(user, password):
         began = time.monotonic()
@@ -526,16 +621,43 @@ def test_guessing_is_slow_and_honest_clients_are_not(make_pooler):
                 assert no.sqlstate == "28P01"
         return time.monotonic() - began
     waits = [seconds(USER, "guess") for _ in range(9)]
-    assert [round(it, 1) for it in waits[5:]] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.15 * (5 if SLOW else 1))
+    assert [round(it, 1) for it in waits[5:]] == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=0.15 * slack)
     assert max(waits[:5]) < 0.5
-    assert seconds(USER, PASSWORD) < 0.5 and seconds("bob", "bobpassword") < 0.5 and seconds("bob", "typo") < 0.5
-    # One that goes while it waits is gone; many at once hold up nobody.
-    guesses = [pooler.socket() for _ in range(5)]
-    threads = [threading.Thread(target=lambda it: pytest.raises((Refused, Gone, OSError), it.login, USER, "guess", "app"),
-                                args=(it,)) for it in guesses]
+    assert seconds("bob", "bobpassword") < 0.5 and seconds("bob", "typo") < 0.5
+
+    # Silence is no answer: who hangs up when none has come has learned nothing, whether right or wrong, and is in
+    # nobody's way.
+    def impatient(password):
+        with pytest.raises(TimeoutError), Wire(pooler.address, 0.3) as wire:
+            wire.login(USER, password, "app")
+    for password in ("guess", PASSWORD, "guess", PASSWORD):
+        impatient(password)
+    # Many connections guess hardly faster than one: five a second.
+    guesses = [pooler.socket() for _ in range(15)]
+    took = []
+
+    def guess(it):
+        began = time.monotonic()
+        with pytest.raises(Refused):
+            it.login(USER, "guess", "app")
+        took.append(time.monotonic() - began)
+    threads = [threading.Thread(target=guess, args=(it,)) for it in guesses]
     for it in threads:
         it.start()
     time.sleep(0.2)
-    assert seconds(USER, PASSWORD) < 0.5
+    assert seconds("bob", "bobpassword") < 0.5
     for it in threads:
         it.join()
+    assert min(took) > 0.9 and max(took) > 3.5 and sorted(took)[9] > 2.5, took
+    # Nobody is locked out: a right one is told in its turn, and begins the count anew.
+    assert 0.9 < seconds(USER, PASSWORD) < 1 + 0.5 * slack
+    assert seconds(USER, PASSWORD) < 0.5 and seconds(USER, "guess") < 0.5
+    # The turn of one that has gone while it waits is free again.
+    for _ in range(9):
+        seconds(USER, "guess")
+    threads = [threading.Thread(target=impatient, args=("guess",)) for _ in range(10)]
+    for it in threads:
+        it.start()
+    for it in threads:
+        it.join()
+    assert 0.9 < seconds(USER, PASSWORD) < 1 + 0.5 * slack

@@ -202,3 +202,18 @@ def test_idle_clients_are_small(make_pooler):
     each = (pooler.memory() - before) * 1024 / 800
     print("%d bytes for each idle client" % each)
     assert SLOW or each < 4096
+
+
+def test_long_messages_leave_nothing_behind_in_their_clients(make_pooler):
+    """Clients that wait for the one server with the beginning of a long query in hand, and then rest. What they held is
+    free for the next ones; whether the C library gives it back to the system in between is its own affair."""
+    pooler = make_pooler({"default_pool_size": 1, "max_client_conn": 300})
+    waves = [[pooler.wire(timeout=120) for _ in range(40)] for _ in range(5)]
+    before = pooler.memory()
+    for clients in waves:
+        for wire in clients:
+            wire.send(query("select length('%s')" % ("x" * 200 * KIB)))
+        for wire in clients:
+            assert wire.ready().rows == [[str(200 * KIB)]]
+    held_at_once = 40 * 64
+    assert SLOW or pooler.memory() - before < 2 * held_at_once, "%d KiB after %d KiB" % (pooler.memory(), before)

@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import psycopg
@@ -322,6 +323,37 @@ def test_a_client_that_leaves_while_pam_is_asked(by_pam, service):
         assert asked[-2:] == ["app", "app"] and asked.count("slow") <= 20
         files.append(pooler.open_files())
     assert files[-1] <= files[0] + 2, files
+
+
+def test_clients_that_leave_while_helpers_are_started(by_pam):
+    """A process that is being started has a copy of every descriptor for a moment: what is closed then stays open there."""
+    pooler = by_pam({"worker_threads": 1})
+    over = threading.Event()
+
+    def come_and_go():
+        while not over.is_set():
+            for wire in [Wire(pooler.address) for _ in range(20)]:
+                wire.socket.close()
+
+    def ask():
+        number = 0
+        while not over.is_set():
+            number += 1
+            try:
+                with Wire(pooler.address) as wire:
+                    wire.send(startup({"user": "nobody%d" % number, "database": "app"}), message("p", cstring("x")))
+                    wire.read()
+            except OSError:
+                pass
+    threads = [threading.Thread(target=it) for it in [come_and_go] * 2 + [ask] * 8]
+    for it in threads:
+        it.start()
+    time.sleep(3)
+    over.set()
+    for it in threads:
+        it.join()
+    assert pooler.process.poll() is None
+    assert attempt(pooler.address, "app", PASSWORD) == "in"
 
 
 def test_the_queue_has_an_end(by_pam, service):

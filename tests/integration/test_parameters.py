@@ -194,7 +194,8 @@ def test_refused_by_the_server(pg, make_pooler, name, value, sqlstate, text):
         assert pooler.wire(parameters={name: value}).value("select 1") == "1"
     else:
         no = ended(pooler, **{name: value})
-        assert no.sqlstate.startswith(sqlstate) and no.text.startswith(text), no.fields
+        assert no.sqlstate.startswith(sqlstate) and no.detail.startswith(text), no.fields
+        assert no.text == "invalid server parameter", "PgBouncer's words"
     assert plain.value(PID) == pid, "the server is none the worse"
     assert plain.value("select count(*) from kept") == "0"
 

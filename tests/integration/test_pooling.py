@@ -273,7 +273,8 @@ def test_parameter_that_the_server_refuses(make_pooler):
     with pytest.raises(Refused) as no:
         wire.query("select 1")
     assert (no.value.severity, no.value.sqlstate) == ("FATAL", "22023")
-    assert no.value.text == 'invalid value for parameter "TimeZone": "no/where"'
+    assert no.value.text == "invalid server parameter"
+    assert no.value.detail == 'invalid value for parameter "TimeZone": "no/where"'
     assert pooler.wire().value("select 1") == "1"
 
 

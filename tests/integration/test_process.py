@@ -31,7 +31,7 @@ def run(*arguments, prefix=None):
 def test_version(flag):
     status, out, err = run(flag)
     assert status == 0 and not err
-    assert re.match(r"pgsluice \d+\.\d+\.\d+\n", out)
+    assert re.match(r"pgsluice \d+\.\d+\.\d+ \(PgBouncer 1\.25\.2\)\n", out)
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -75,8 +75,19 @@ def test_user_of_the_command_line(make_pooler):
         ids = re.search(r"Uid:\s+(.*)", file.read()).group(1).split()
     assert set(ids) == {str(pwd.getpwnam(name).pw_uid)}
     assert pooler.wire().value("select 1") == "1"
+    assert "user was changed" not in pooler.hang_up(), "a reload knows the command line too"
     status, _, err = run("-u", "no-such-user", pooler.ini, prefix=[] if root else None)
     assert status == 1 and "no-such-user" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[pgbouncer]\nlisten_port = x\n", "[pgbouncer]\npool_mode = none\n"])
+def test_quiet_with_a_configuration_that_is_bad(tmp_path, line):
+    file = tmp_path / "bad.ini"
+    file.write_text(line)
+    os.chmod(tmp_path, 0o755)
+    for path in (file, tmp_path / "missing.ini"):
+        assert run("-q", str(path)) == (1, "", "")
+        assert run(str(path))[2] != ""
 
 
 def test_quiet(make_pooler):
@@ -95,12 +106,29 @@ def read(pooler, name):
 
 @pytest.mark.parametrize("arguments,verbose", [([], 0), (["-v"], 1), (["-vv"], 2), (["--verbose"], 1)], ids=str)
 def test_verbose(make_pooler, arguments, verbose):
-    pooler = make_pooler(arguments=arguments)
-    pooler.wire().query("select 1")
+    pooler = make_pooler({"admin_users": USER, "auth_type": "plain", "default_pool_size": 1}, arguments=arguments)
+    wire, admin = pooler.wire(), pooler.wire(database="pgbouncer")
+    wire.query("begin")
+    other = pooler.wire()
+    other.send(query("select 1"))
+    admin.query("show pools")
+    time.sleep(0.2)
+    wire.query("rollback")
+    other.ready()
     pooler.wait_log("login attempt")
-    assert PASSWORD not in pooler.log()
-    if verbose == 0:
-        assert "DEBUG" not in pooler.log() and "NOISE" not in pooler.log()
+    for level, line in ((1, r"DEBUG C-.* P: got connection"), (1, r"DEBUG C-.* logged in"),
+                        (1, r"DEBUG C-.* got admin query: SHOW pools"), (1, r"DEBUG C-.* pause_client"),
+                        (1, r"DEBUG C-.* activate_client: it has S-"), (1, r"DEBUG S-.* launching new connection to server"),
+                        (1, r"DEBUG S-.* S: connect ok"), (1, r"DEBUG S-.* server login ok, start accepting queries"),
+                        (2, r"NOISE C-.* read pkt='!' len=\d+\n"), (2, r"NOISE C-.* read pkt='p'\n"),
+                        (2, r"NOISE C-.* read pkt='Q' len=14\n"), (2, r"NOISE S-.* read pkt='Z' len=6\n"),
+                        (2, r"NOISE S-.* release_server: idle")):
+        if level <= verbose:
+            pooler.wait_log(line)
+    log = pooler.log()
+    assert PASSWORD not in log
+    assert (verbose > 0) == (" DEBUG " in log) and (verbose > 1) == (" NOISE " in log)
+    assert "verbose" not in pooler.hang_up(), "a reload knows the command line too"
 
 
 def test_daemon(make_pooler):
@@ -124,11 +152,18 @@ def test_daemon(make_pooler):
     assert not os.path.exists(pooler.directory + "/pid")
 
 
-@pytest.mark.parametrize("missing", ["pidfile", "logfile"])
-def test_daemon_needs_its_files(make_pooler, missing):
-    settings = {"pidfile": "{directory}/pid", "logfile": "{directory}/logfile", missing: None}
-    status, _, err = run("-d", make_pooler(settings, start=False).ini)
-    assert status == 1 and missing in err and err.count("\n") == 1
+def test_daemon_needs_a_pidfile(make_pooler):
+    status, _, err = run("-d", make_pooler({"logfile": "{directory}/logfile"}, start=False).ini)
+    assert status == 1 and "pidfile" in err and err.count("\n") == 1
+
+
+def test_daemon_without_a_log(make_pooler):
+    pooler = make_pooler({"pidfile": "{directory}/pid"}, start=False)
+    assert run("-d", pooler.ini) == (0, "", "")
+    pid = int(wait_until(lambda: read(pooler, "pid"), 5, "the pidfile"))
+    assert pooler.wire().value("select 1") == "1"
+    os.kill(pid, signal.SIGQUIT)
+    wait_until(lambda: not os.path.exists(pooler.directory + "/pid"), 5, "the end of the daemon")
 
 
 # ---- bad configurations ----
@@ -146,15 +181,14 @@ auth_file = {auth_file}
 """
 BAD = {  # what to put in, the line that is named, words of the message
     "unknown section": ("[nonsense]\n", 11, ["nonsense"]),
-    "unknown setting": ("no_such_setting = 1\n", 11, ["no_such_setting"]),
+    "unknown parameter": ("no_such_setting = 1\n", 11, ["no_such_setting"]),
     "unknown database option": ("[databases]\nx = nonsense=1\n", 12, ["nonsense"]),
     "unknown user option": ("[users]\nbob = nonsense=1\n", 12, ["nonsense"]),
-    "user twice": ("[users]\napp = pool_size=6\n", 12, ["app", "twice"]),
     "below the range": ("default_pool_size = -1\n", 11, ["default_pool_size"]),
     "above the range": ("listen_port = 65536\n", 11, ["listen_port"]),
     "above int": ("max_client_conn = 99999999999\n", 11, ["max_client_conn"]),
     "no number": ("default_pool_size = many\n", 11, ["default_pool_size"]),
-    "unit": ("server_lifetime = 1h\n", 11, ["server_lifetime"]),
+    "unit": ("server_lifetime = 1y\n", 11, ["server_lifetime"]),
     "negative time": ("query_timeout = -1\n", 11, ["query_timeout"]),
     "word": ("pool_mode = sometimes\n", 11, ["pool_mode", "sometimes"]),
     "auth_type": ("auth_type = ldap\n", 11, ["auth_type", "auth_ldap_options"]),
@@ -163,7 +197,6 @@ BAD = {  # what to put in, the line that is named, words of the message
     "reserved database": ("[databases]\npgbouncer = host=x\n", 12, ["pgbouncer"]),
     "quote without an end": ("[databases]\nx = host='a\n", 12, []),
     "no setting at all": ("just words\n", 11, []),
-    "missing auth_file": ("auth_file = /nonexistent/file\n", 11, ["/nonexistent/file"]),
     "missing include": ("%include /nonexistent/file\n", 11, ["/nonexistent/file"]),
     "tls": ("client_tls_sslmode = require\n", 11, ["client_tls_sslmode", "client_tls_cert_file"]),
     "address": ("listen_addr = not an address!\n", 11, ["listen_addr"]),
@@ -183,14 +216,85 @@ def test_bad_configuration(make_pooler, case):
     assert not os.path.exists(pooler.socket_path)
 
 
+def test_auth_file_that_can_not_be_read(make_pooler):
+    """As in PgBouncer (1.18, run): it starts without users, and says so; a reload keeps those it had."""
+    pooler = make_pooler(start=False)
+    away = pooler.auth_file + ".away"
+    os.rename(pooler.auth_file, away)
+    pooler.start()
+    pooler.wait_log("WARNING .*auth_file = .*No such file or directory; no user is known")
+    with pytest.raises(Refused):
+        pooler.wire()
+    os.rename(away, pooler.auth_file)
+    pooler.hang_up()
+    assert pooler.wire().value("select 1") == "1"
+    os.rename(pooler.auth_file, away)
+    assert "the users read before are kept" in pooler.hang_up()
+    assert pooler.wire().value("select 1") == "1"
+
+
 def test_bad_auth_file(make_pooler):
-    for text, line in (('"app" "x"\n"app" "y"\n', 2), ('"app" "x\n', 1), ('app x\n', 1)):
+    for text, line in (('"app" "x"\n"app" "y"\n"bob\n', 3), ('"app" "x\n', 1), ('app x\n', 1)):
         pooler = make_pooler(text=GOOD, start=False)
         with open(pooler.auth_file, "w") as file:
             file.write(text)
         status, said = pooler.run()
         pooler.process = None
         assert status == 1 and said.count("\n") == 1 and "%s:%d: " % (pooler.auth_file, line) in said, said
+
+
+def test_of_what_is_given_again_the_last_one_counts(make_pooler):
+    """In auth_file, [users] and [databases], as in PgBouncer; --check tells."""
+    text = GOOD + ("[users]\nbob = pool_mode=session max_user_connections=3\nbob = pool_mode=statement\n"
+                   "[databases]\nlater = pool_size=3 host=127.0.0.1\nlater = host=127.0.0.1 pool_size=4\n"
+                   "[pgbouncer]\nadmin_users = app\n")
+    pooler = make_pooler(text=text, start=False)
+    with open(pooler.auth_file, "a") as file:
+        file.write('"app" "another"\n"carl" "x"\n"app" "%s"\n' % PASSWORD)
+    status, said = pooler.run(["--check", pooler.ini])
+    assert status == 2, said
+    for words in ("bob is given again", "later is given again", "user was named before, on line 1"):
+        assert words in said, said
+    pooler.process = None
+    pooler.start()
+    wire = pooler.wire(database="pgbouncer")
+    rows = {row[0]: row for row in wire.query("SHOW USERS").rows}
+    assert rows["bob"][3:5] == ["statement", "0"], "an entry, not a part of it"
+    assert {row[0]: row[5] for row in wire.query("SHOW DATABASES").rows}["later"] == "4"
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_files_that_are_none(make_pooler, folder):
+    """A folder is no empty file, and a FIFO that nobody writes to does not hold up the process."""
+    pooler = make_pooler({"auth_type": "hba", "auth_hba_file": "hba", "admin_users": USER}, start=False)
+    path = os.path.join(pooler.directory, "hba")
+    with open(path, "w") as file:
+        file.write("host all all 127.0.0.1/32 scram-sha-256\n")
+    pooler.start()
+    for broken in (pooler.ini, path):
+        os.rename(broken, broken + ".away")
+        os.mkdir(broken) if folder else os.mkfifo(broken)
+        os.chmod(broken, 0o777)
+        said = pooler.hang_up()
+        assert "reload failed, nothing was changed: " in said, said
+        assert ("Is a directory" if folder else "No data available") in said, said
+        assert pooler.wire().value("select 1") == "1"
+        os.rmdir(broken) if folder else os.unlink(broken)
+        os.rename(broken + ".away", broken)
+        assert "configuration reloaded" in pooler.hang_up()
+
+
+def test_logfile_that_can_not_be_opened(make_pooler):
+    pooler = make_pooler({"logfile": "/nonexistent/log"}, start=False)
+    status, said = pooler.run()
+    pooler.process = None
+    assert status == 1 and "Cannot open logfile: '/nonexistent/log': No such file or directory" in said, said
+    pooler.settings["logfile"] = None
+    pooler.write()
+    pooler.start()
+    pooler.settings["logfile"] = "/nonexistent/log"
+    pooler.settings["max_client_conn"] = 55
+    assert "reload failed, nothing was changed: Cannot open logfile" in pooler.reload()
 
 
 def test_missing_and_empty_configuration(make_pooler):
@@ -204,10 +308,17 @@ def test_missing_and_empty_configuration(make_pooler):
         assert status == 1 and said.count("\n") == 1 and pooler.ini in said, said
 
 
-def test_port_in_use(make_pooler):
-    pooler = make_pooler(start=False)
+@pytest.mark.parametrize("arguments", [[], ["-q"]], ids=str)
+def test_port_in_use(make_pooler, arguments):
+    """The log has it too, which is all that is left where it starts quietly."""
+    pooler = make_pooler({"logfile": "{directory}/logfile"}, start=False, arguments=arguments)
     with socket.create_server(("127.0.0.1", pooler.port)):
         status, said = pooler.run()
+    assert " FATAL cannot listen on" in read(pooler, "logfile") and str(pooler.port) in read(pooler, "logfile")
+    if arguments:
+        pooler.process = None
+        assert (status, said) == (1, "")
+        return
     pooler.process = None
     assert status == 1 and said.count("\n") == 1 and str(pooler.port) in said, said
     assert not os.path.exists(pooler.socket_path)
@@ -252,7 +363,7 @@ def test_bad_reload_changes_nothing(make_pooler, activity):
         wire.send(query("begin"))
     good = open(pooler.ini).read()
     for bad, where in ((good.replace("default_pool_size = 1", "default_pool_size = 3") + "nonsense = 1\n", r":\d+: .*nonsense"),
-                       (good.replace("default_pool_size = 1", "default_pool_size = 3").replace(pooler.auth_file, "/nonexistent/x"),
+                       (good.replace("default_pool_size = 1", "default_pool_size = 3") + "%include /nonexistent/x\n",
                         r":\d+: .*/nonexistent/x")):
         pooler.write_ini(bad)
         said = pooler.hang_up()
@@ -429,6 +540,19 @@ def test_second_signal_ends_it(make_pooler, first, second):
     clock.assert_at(0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_suspended_ends_it_at_once(make_pooler, number):
+    pooler = make_pooler({"admin_users": USER})
+    admin, client = pooler.wire(database="pgbouncer"), pooler.wire()
+    client.query("begin")
+    assert admin.query("SUSPEND").tags == ["SUSPEND"]
+    clock = Clock()
+    pooler.signal(number)
+    assert pooler.exited() == 0
+    clock.assert_at(0)
+    assert "suspend was in progress, going down immediately" in pooler.log()
+
+
 def test_sigquit_ends_it_at_once(make_pooler, activity):
     pooler = make_pooler()
     wire = pooler.wire()
@@ -438,6 +562,22 @@ def test_sigquit_ends_it_at_once(make_pooler, activity):
     assert pooler.exited() == 0
     clock.assert_at(0)
     activity.wait_count(0)
+
+
+def test_sigusr2_is_ignored_while_shutting_down(make_pooler):
+    pooler = make_pooler()
+    waiting = pooler.wire()
+    pooler.signal(signal.SIGUSR1)
+    wait_until(lambda: "got SIGUSR1, pausing" in pooler.log())
+    waiting.send(query("select 1"))
+    pooler.signal(signal.SIGTERM)
+    wait_until(lambda: "waiting for all clients" in pooler.log())
+    pooler.signal(signal.SIGUSR2)
+    wait_until(lambda: "got SIGUSR2 while shutting down, ignoring it" in pooler.log())
+    time.sleep(0.3)
+    assert not waiting.buffer and pooler.process.poll() is None
+    waiting.close()
+    assert pooler.exited() == 0
 
 
 def test_ends_at_once_without_clients(make_pooler):
@@ -524,11 +664,28 @@ def test_log_lines(make_pooler):
     lines = pooler.log().splitlines()
     assert all(LINE.fullmatch(line) for line in lines), [line for line in lines if not LINE.fullmatch(line)]
     log = pooler.log()
-    assert re.search(r"LOG C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ login attempt: db=app user=app tls=no replication=\S+\n", log)
-    assert re.search(r"LOG S-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ new connection to server", log)
+    assert re.search(r"LOG C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ login attempt: db=app user=app tls=no replication=no\n", log)
+    assert re.search(r"LOG S-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ new connection to server "
+                     r"\(from 127\.0\.0\.1:\d+\)\n", log)
     assert re.search(r"LOG C-0x[0-9a-f]+: app/app@127\.0\.0\.1:\d+ closing because: client close request \(age=\d+s\)\n", log)
-    assert re.search(r"C-0x[0-9a-f]+: \(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ |pooler error: no more connections", log)
+    assert "pooler error: no more connections" in log and "login attempt: db=app user=evil" in log, "who fails too"
     assert PASSWORD not in log and "\x1b" not in log
+
+
+def test_log_lines_of_unix_sockets_and_of_health_checks(pg, make_pooler):
+    """As PgBouncer names them; who connects and goes without a word is told to -v alone."""
+    pooler = make_pooler({"tcp_defer_accept": 0}, databases={"app": "host=%s port=%d" % (pg.socket_directory, pg.port)})
+    with Wire(pooler.socket_path).login(USER, PASSWORD) as wire:
+        wire.query("select 1")
+    place = r"app/app@unix\(%d\):%d " % (os.getpid(), pooler.port)
+    pooler.wait_log(place + "login attempt: db=app user=app tls=no replication=no\n")
+    pooler.wait_log(r"S-0x[0-9a-f]+: app/app@unix:%d new connection to server\n" % pg.port)
+    pooler.wait_log(place + "closing because: client close request")
+    for said in (b"", b"\0"):
+        with socket.create_connection(pooler.address) as it:
+            it.sendall(said)
+    pooler.wait_log(r"\(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ closing because: client unexpected eof")
+    assert pooler.log().count("(nodb)/(nouser)") == 1
 
 
 def test_log_settings(make_pooler):
@@ -545,7 +702,30 @@ def test_pooler_errors_are_logged(make_pooler):
     pooler = make_pooler()
     with pytest.raises(Refused):
         pooler.wire(database="nodb")
-    pooler.wait_log("pooler error: no such database: nodb")
+    pooler.wait_log("LOG C-.* login failed: db=nodb user=app\n")
+    pooler.wait_log("WARNING C-.* pooler error: no such database: nodb\n")
+
+
+@pytest.mark.parametrize("told", [1, 0])
+def test_errors_of_the_console_are_logged(make_pooler, told):
+    pooler = make_pooler({"admin_users": USER, "log_pooler_errors": told})
+    admin = pooler.wire(database="pgbouncer")
+    for command in ("nonsense", "pause nowhere", "resume"):
+        with pytest.raises(Refused):
+            admin.query(command)
+    admin.close()
+    pooler.wait_log("client close request")
+    found = re.findall("WARNING C-.* pooler error: (.*)", pooler.log())
+    assert found == ["invalid command 'nonsense', use SHOW HELP;", "no such database: nowhere",
+                     "pooler is not paused/suspended"] * told
+
+
+def test_a_database_that_a_reload_takes_out_is_told_of(make_pooler):
+    pooler = make_pooler(databases={"app": "", "gone": ""})
+    del pooler.databases["gone"]
+    pooler.reload()
+    pooler.wait_log("WARNING dropping database 'gone' as it does not exist anymore or inactive auto-database")
+    assert "database 'app'" not in pooler.log()
 
 
 def test_unix_socket_mode(make_pooler):
@@ -567,6 +747,16 @@ def test_second_start_on_a_live_socket_is_refused(make_pooler, pg):
     second.process = None
     assert status == 1 and said.count("\n") == 1 and pooler.socket_path in said, said
     assert Wire(pooler.socket_path).login(USER, PASSWORD, "app").value("select 1") == "1"
+
+
+def test_a_socket_that_is_locked_is_another_s(make_pooler):
+    """As a PostgreSQL's that is down, on this port."""
+    pooler = make_pooler(start=False)
+    with open(pooler.socket_path + ".lock", "w") as lock:
+        lock.write("1\n")
+    status, said = pooler.run()
+    pooler.process = None
+    assert status == 1 and "unix port is in use: there is a .lock beside it" in said, said
 
 
 def test_stale_socket_is_taken_over(make_pooler):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pg import Postgres, stop_process, temporary_directory, unprivileged
-from pooler import SLOW, Clock, wait_until
+from pooler import SLOW, USER, Clock, wait_until
 from wire import Refused, cancel_request, extended, message, query, startup, sync
 
 REPL = {"user": "repl", "password": "replpassword"}
@@ -152,7 +152,7 @@ def test_value_of_replication(make_pooler, activity):
         assert no.text == 'invalid value for parameter "replication": "%s"' % value
     pooler.wire("repl", "replpassword", "app", PHYSICAL)
     pooler.wire("repl", "replpassword", "app", LOGICAL)
-    for word in ("none", "physical", "logical"):
+    for word in ("no", "yes", "database"):
         pooler.wait_log(r"login attempt: db=app user=\w+ tls=no replication=%s\n" % word)
 
 
@@ -259,7 +259,7 @@ def test_an_idle_server_makes_room(make_pooler, activity, settings, entries):
 @pytest.mark.parametrize("settings, entries", LIMITS, ids=["pool_size", "db", "user", "entry"])
 def test_it_waits_in_line(make_pooler, activity, settings, entries):
     """Behind who came before, ahead of who comes later; and no longer than query_wait_timeout."""
-    pooler = make_pooler({"query_wait_timeout": 1, **settings}, {**databases(), **entries})
+    pooler = make_pooler({"query_wait_timeout": 1, "admin_users": USER, **settings}, {**databases(), **entries})
     busy, later = pooler.wire("repl", "replpassword"), pooler.wire("repl", "replpassword")
     busy.query("begin")
     clock = Clock()
@@ -269,11 +269,11 @@ def test_it_waits_in_line(make_pooler, activity, settings, entries):
     clock.assert_at(1)
     wire = pooler.socket()
     wire.send(startup({"user": "repl", "database": "app", **PHYSICAL}))
-    before = len(pooler.log())
     got = []
     thread = threading.Thread(target=lambda: got.append(wire.authenticate("repl", "replpassword")))
     thread.start()
-    wait_until(lambda: "replication=physical" in pooler.log()[before:], 5, "it is in the line")
+    console = pooler.wire(database="pgbouncer")
+    wait_until(lambda: sum(int(row[3]) for row in console.query("SHOW POOLS").rows) == 1, 5, "it is in the line")
     later.send(query("select 'later'"))
     busy.query("commit")
     thread.join()
@@ -416,7 +416,7 @@ def test_pg_basebackup(pg, make_pooler, activity, directory, how):
         run(pg, pooler, "pg_basebackup", "-D", target, "-X", how, "-c", "fast", "--no-sync")
         run(pg, pooler, "pg_verifybackup", target)
         no_walsender(activity)
-    pooler.wait_log("replication=physical")
+    pooler.wait_log("replication=yes")
 
 
 def test_pg_recvlogical(pg, make_pooler, activity, directory):

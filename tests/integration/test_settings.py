@@ -88,7 +88,7 @@ def test_application_name_add_host(make_pooler):
             client.execute("set application_name = 'later'")
             assert client.execute(name).fetchone()[0] == "later"
     with pooler.connect(host=pooler.directory) as client:
-        assert re.fullmatch(r"app - unix\(%d\)" % os.getpid(), client.execute(name).fetchone()[0])
+        assert re.fullmatch(r"app - unix\(%d\):%d" % (os.getpid(), pooler.port), client.execute(name).fetchone()[0])
 
 
 def test_login_notify_message(make_pooler):

@@ -1,5 +1,7 @@
 """Every timeout acts at its value: not earlier, not more than 0.2 s later. Measured at the client or the server."""
+import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -438,6 +440,65 @@ def test_server_that_fails_its_check_is_replaced(make_pooler):
     time.sleep(0.3)
     assert wire.value("select pg_backend_pid()") != first
     pooler.wait_log("test query failed")
+
+
+class Stopped:
+    """While it is entered these backends say nothing more: to the pooler, a connection that a firewall has dropped."""
+
+    def __init__(self, *pids):
+        self.pids = pids
+
+    def __enter__(self):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_server_that_is_silent_when_checked_is_replaced(make_pooler, activity):
+    """In server_connect_timeout, for one waiter and all of its host that have been idle for as long."""
+    pooler = make_pooler({"server_check_delay": 0.2, "server_connect_timeout": 1})
+    wires = [pooler.wire() for _ in range(3)]
+    for wire in wires:
+        wire.query("begin")
+    pids = [int(wire.value("select pg_backend_pid()")) for wire in wires]
+    for wire in wires:
+        wire.query("commit")
+    time.sleep(0.3)
+    with Stopped(*pids):
+        clock = Clock()
+        assert int(wires[0].value("select pg_backend_pid()")) not in pids
+        clock.assert_at(1, slack=1.5 if SLOW else 0.4)
+        pooler.wait_log("S-.* closing because: test query timeout \\(")
+        pooler.wait_log("S-.* closing because: test query timeout of another \\(")
+    activity.wait_count(1)
+    assert wires[0].value("select 1") == "1"  # its check is answered
+
+
+def test_silent_server_in_a_full_pool_is_replaced(make_pooler):
+    """Its slot is free when PostgreSQL has hung up, or closing_grace later."""
+    pooler = make_pooler({"server_check_delay": 0.1, "server_connect_timeout": 0.5, "default_pool_size": 1})
+    wire = pooler.wire()
+    pid = int(wire.value("select pg_backend_pid()"))
+    time.sleep(0.2)
+    with Stopped(pid):
+        clock = Clock()
+        assert int(wire.value("select pg_backend_pid()")) != pid
+        clock.assert_at(0.5 + 5, slack=3 if SLOW else 0.6)
+
+
+def test_reset_query_without_an_answer(make_pooler, activity):
+    pooler = make_pooler({"server_reset_query_always": 1, "server_reset_query": "select pg_sleep(30)",
+                          "server_connect_timeout": 1})
+    wire = pooler.wire()
+    pid = int(wire.value("select pg_backend_pid()"))
+    clock = Clock()
+    pooler.wait_log("S-.* closing because: reset query timeout \\(")
+    clock.assert_at(0.9, slack=1.5 if SLOW else 0.4)
+    wait_until(lambda: pid not in [row[0] for row in activity.backends()], 5, "the server closed")
+    assert int(wire.value("select pg_backend_pid()")) != pid
 
 
 # ---- users ----

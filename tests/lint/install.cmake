@@ -3,7 +3,8 @@ set(prefix ${BUILD}/install-test)
 file(REMOVE_RECURSE ${prefix})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
 set(doc share/doc/pgsluice)
-foreach(file bin/pgsluice libexec/pgsluice/pgsluice-check-password lib/systemd/system/pgsluice.service ${doc}/LICENSE ${doc}/README.md
+foreach(file bin/pgsluice libexec/pgsluice/pgsluice-check-password lib/systemd/system/pgsluice.service
+             lib/systemd/system/pgsluice.socket ${doc}/LICENSE ${doc}/README.md
              ${doc}/examples/pgsluice.ini ${doc}/examples/userlist.txt)
   if(NOT EXISTS ${prefix}/${file})
     message(FATAL_ERROR "not installed: ${file}")

@@ -1,6 +1,6 @@
 # Rules of the house as ctest tests (label lint): each checks the tree, and has a self-test that shows it can fail.
 set(PGSLUICE_PYTHON /usr/bin/python3)  # the distribution's: it has the packages that scripts/install-deps brought
-foreach(rule floors style scripts)
+foreach(rule floors style scripts effects documents)
   set(script ${CMAKE_CURRENT_LIST_DIR}/${rule}.py)
   add_test(NAME lint_${rule} COMMAND ${PGSLUICE_PYTHON} ${script} ${CMAKE_SOURCE_DIR})
   add_test(NAME lint_${rule}_self_test COMMAND ${PGSLUICE_PYTHON} ${script} --self-test)

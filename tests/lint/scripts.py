@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Checks that what Dockerfile and README.md name is there: scripts exist and can be run, linked files exist.
+"""Checks that what Dockerfile and README.md name is there: scripts exist and can be run, linked files exist; and that
+every Python program can be read as such.
 
 scripts.py ROOT checks a tree; scripts.py --self-test shows that each rule catches a violation.
 """
+import ast
 import os
 import re
 import sys
@@ -14,8 +16,24 @@ def read(path):
         return file.read()
 
 
+def programs(root):
+    """Python's: by their names or their first lines; what is built or hidden aside."""
+    for folder, inner, files in os.walk(root):
+        inner[:] = [it for it in inner if it[0] != "." and not (folder == root and it == "build")]
+        for path in (os.path.join(folder, it) for it in files):
+            with open(path, "rb") as file:
+                head = file.readline()
+            if path.endswith(".py") or (head.startswith(b"#!") and b"python" in head):
+                yield path
+
+
 def check(root):
     complaints = []
+    for path in programs(root):
+        try:
+            ast.parse(read(path))
+        except SyntaxError as error:
+            complaints.append("%s:%s: %s" % (os.path.relpath(path, root), error.lineno, error.msg))
     for page in ("Dockerfile", "README.md", ".ci/run"):
         for script in sorted(set(re.findall(r"(?<![\w./-])(?:scripts|bench)/[a-z][a-z-]*(?![\w./*-])", read(os.path.join(root, page))))):
             if not os.access(os.path.join(root, script), os.X_OK):
@@ -33,7 +51,7 @@ def self_test():
     clean = {"Dockerfile": "RUN scripts/build release\nCOPY scripts/build /x\n", "README.md": "[a](Dockerfile) scripts/build\n",
              ".ci/run": "scripts/build dev\n", "scripts/build": "#!/bin/sh\n"}
     bad = [{"Dockerfile": "RUN scripts/other\n"}, {"README.md": "[a](docs/none.md)\n"}, {"README.md": "run `scripts/other`\n"},
-           {".ci/run": "scripts/other\n"}, {"scripts/plain": ""}]
+           {".ci/run": "scripts/other\n"}, {"scripts/plain": ""}, {"tests/x.py": "if\n"}, {"bench/run": "#!/usr/bin/python3\nno comment\n"}]
     for change in [{}] + bad:
         with tempfile.TemporaryDirectory() as root:
             for name, text in {**clean, **change}.items():

@@ -17,7 +17,7 @@ EMPTY = ("28P01", "empty password returned by client")
 TOO_LONG = ("08P01", "password too long")
 SASL = ("28P01", "SASL authentication failed")
 MECHANISM = ("08P01", "client selected an invalid SASL authentication mechanism")
-PACKET = ("08P01", "bad packet during login")
+PACKET = ("08P01", "bad packet")
 TRUST = ("28000", '"trust" authentication failed')
 CERT = ("28000", "certificate authentication failed")
 LINE = ("28000", "login rejected")
@@ -61,14 +61,15 @@ def stored(cell):
 
 # ---- what a client is asked for ----
 
+EITHER = "md5 or sasl"
 FORMS = ["plain", "md5", "scram", "empty", "absent"]
 ASKED = {
     #                 stored: plain    md5      SCRAM    empty    absent
     "any":                   [IN] * 5,
     "trust":                 [IN,      IN,      IN,      IN,      TRUST],
     "plain":                 ["clear"] * 5,
-    "md5":                   ["md5",   "md5",   "sasl",  "md5",   "md5"],
-    "md5, by query":         ["md5",   "md5",   "sasl",  "sasl",  "sasl"],
+    "md5":                   ["md5",   "md5",   "sasl",  "md5",   EITHER],
+    "md5, by query":         ["md5",   "md5",   "sasl",  EITHER,  EITHER],
     "scram-sha-256":         ["sasl"] * 5,
     "cert":                  [IN,      IN,      IN,      IN,      CERT],
     "reject":                [LINE] * 5,
@@ -78,9 +79,10 @@ HBA_METHOD = {"hba trust": "trust", "hba password": "plain", "hba md5": "md5", "
 
 
 def asked(cell):
+    """One of SERVES, or EITHER: who is not there is taken for one of those who are, by its name."""
     how = HBA_METHOD.get(cell.auth_type, cell.auth_type)
     form = stored(cell)
-    # One that auth_file does not know, or knows nothing good of, looks like most of those that auth_query finds.
+    # One that auth_file does not know, or knows nothing good of, looks like one of those that auth_query finds.
     if how == "md5" and (cell.source == "query" or (form == "absent" and cell.may_query)):
         how = "md5, by query"
     return ASKED[how][FORMS.index(form)]
@@ -164,16 +166,24 @@ def of_server(cell, question):
     return IN if good else SERVER
 
 
-def expected(cell):
-    """(outcome, whether the server had a say)."""
+def expected(cell, question=None):
+    """(outcome, whether the server had a say); question: where it may be either."""
     no = before_login(cell)
     if no:
         return no, False
-    question = asked(cell)
+    question = question or asked(cell)
+    if question == EITHER:
+        question = "md5"  # nobody gets in by it
     if question not in SERVES:
         return (of_server(cell, question), True) if question == IN else (question, False)
     verdict = answered(cell, question)
     return (of_server(cell, question), True) if verdict == IN else (verdict, False)
+
+
+def allowed(cell):
+    """All outcomes that are right."""
+    questions = ("md5", "sasl") if asked(cell) == EITHER else (None,)
+    return [expected(cell, question)[0] for question in questions]
 
 
 # ---- all cells ----

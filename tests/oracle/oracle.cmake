@@ -12,7 +12,7 @@ if(TARGET pgsluice)
       set(options --self-test)
     endif()
     add_test(NAME oracle${kind} COMMAND /usr/bin/python3 -B ${CMAKE_CURRENT_LIST_DIR}/run ${options})
-    set_tests_properties(oracle${kind} PROPERTIES LABELS oracle RUN_SERIAL ON TIMEOUT 900
+    set_tests_properties(oracle${kind} PROPERTIES LABELS oracle TIMEOUT 900
                          ENVIRONMENT "PGSLUICE_BIN=$<TARGET_FILE:pgsluice>;PGSLUICE_ORACLE=$<TARGET_FILE:oracle>;PGSLUICE_SLOW=${PGSLUICE_SLOW}")
   endforeach()
 endif()

@@ -177,7 +177,8 @@ void script::next() {
     replies_.clear();
     touched_.clear();
     commits_.clear();
-    sets_ = false;
+    // What a transaction has SET is lasting only when its COMMIT, perhaps of a later script, has been answered.
+    sets_ = sets_ && model_.status != 'I';
 }
 
 // ---- requests ----

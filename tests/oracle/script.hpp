@@ -123,6 +123,7 @@ public:
     const std::vector<std::size_t> &touched() const { return touched_; }
     /// What these bytes commit.
     const std::vector<settlement> &commits() const { return commits_; }
+    /// These bytes SET something, or end a transaction that has.
     bool sets() const { return sets_; }
     /// After it was sent and answered: the same batch goes on.
     void next();

@@ -283,9 +283,9 @@ void server_driver::connected() {
     deliver(fx);
 }
 
-void server_driver::connect_failed(std::string_view why) {
+void server_driver::connect_failed(const core::login_error &error) {
     connected_ = true;
-    login_failed({"08006", std::string(why), false});
+    login_failed(error);
 }
 
 void server_driver::login_failed(const core::login_error &error) {
@@ -310,7 +310,8 @@ void server_driver::read(std::size_t most) {
         if (draining_) return finish();
         const auto state = session_->state();
         if (state == core::server_state::connecting || state == core::server_state::login)
-            return login_failed(session_->login_lost("server closed the connection during login"));
+            return login_failed(
+                session_->login_lost("server conn crashed?", "server closed the connection during login"));
         return lose();
     }
     const auto bytes = sim::take(link.from_peer, most);
@@ -642,7 +643,7 @@ void pooler::carry_out_for_client(core::order &it) {
         case core::order::kind::refuse_by_server:
             return found->second->refuse_by_server(*it.error);
         case core::order::kind::reroute:
-            return found->second->reroute(std::move(it.new_route));
+            return found->second->reroute();
         default:
             return;
     }

@@ -58,7 +58,9 @@ public:
     void welcome(const core::welcome &);
     void refuse(core::refusal, std::string_view argument);
     void refuse_by_server(const core::login_error &);
-    void reroute(core::shared_route route) { session_.on_rerouted(std::move(route)); }
+    void reroute() {
+        if (!gone_) session_.on_rerouted(seat_->route);
+    }
     void cancel(std::function<void()> done);
     void close(core::parting how = core::parting::ended);
 
@@ -98,7 +100,7 @@ public:
     server_driver(server_driver &&from, base::worker_index);
 
     void connected();
-    void connect_failed(std::string_view why);
+    void connect_failed(const core::login_error &);
     void settle(base::client_id for_client);
     void read(std::size_t most);
     void sendable();

@@ -27,6 +27,7 @@ TEST(simulation, holds_at_every_step) {
     auto seed = from_environment("PGSLUICE_SIM_SEED", 1);
     std::uint64_t done = 0;
     long answered = 0, grants = 0, moves = 0, checks = 0, cancels = 0, refusals = 0, farewells = 0, kept = 0, own = 0;
+    long commands = 0;
     for (; done < total && (!one || done == 0); ++seed) {
         simulation world(seed);
         const auto fault = world.run(steps_a_seed);
@@ -42,13 +43,14 @@ TEST(simulation, holds_at_every_step) {
         farewells += world.pool().farewells;
         kept += world.pool().kept;
         own += world.pool().own_servers;
+        commands += world.commands();
     }
     RecordProperty("steps", std::to_string(done));
     std::printf(
         "%llu steps, %ld answers, %ld grants, %ld moves, %ld checks, %ld cancels, %ld refusals, %ld farewells, %ld "
-        "kept, %ld of replication\n",
-        static_cast<unsigned long long>(done), answered, grants, moves, checks, cancels, refusals, farewells, kept,
-        own);
+        "kept, %ld of replication, %ld commands of admins\n",
+        static_cast<unsigned long long>(done), answered, grants, moves, checks, cancels, refusals, farewells, kept, own,
+        commands);
     if (one) return;
     // A world in which nothing happens would hold as well.
     EXPECT_GT(answered, static_cast<long>(done / 200));
@@ -56,6 +58,7 @@ TEST(simulation, holds_at_every_step) {
     EXPECT_GT(cancels, static_cast<long>(done / 100'000));
     EXPECT_GT(kept, static_cast<long>(done / 100'000));
     EXPECT_GT(own, static_cast<long>(done / 100'000));
+    EXPECT_GT(commands, static_cast<long>(done / 10'000));
 }
 
 }  // namespace

@@ -133,6 +133,7 @@ bool simulation::happen() {
             return dice_.once_in(3) && pooler_->deliver_cancel();
         default:
             if (dice_.once_in(12)) chaos();
+            if (dice_.once_in(paused_databases_.empty() ? 400 : 20)) admin();
             if (dice_.once_in(4)) pass_time();
             return true;
     }
@@ -209,7 +210,10 @@ void simulation::dial() {
     std::erase(pooler_->dialing, it);
     pooler_->on(it->worker(), [&] {
         using mood = backend::mood;
-        if (!closing_time_ && !calm_ && dice_.once_in(20)) return it->connect_failed("connection refused");
+        if (!closing_time_ && dice_.once_in(30))
+            return it->connect_failed({.sqlstate = "53000", .message = "no socket", .ours = true});
+        if (!closing_time_ && !calm_ && dice_.once_in(20))
+            return it->connect_failed({.sqlstate = "08006", .message = "connection refused"});
         constexpr mood moods[] = {mood::refuses, mood::starts_up, mood::closes_early, mood::full};
         const auto now = !closing_time_ && !calm_ && dice_.once_in(15) ? moods[dice_.pick(4)] : mood::good;
         it->end->peer = std::make_unique<backend>(it->end->link, dice_, now, next_pid_++);
@@ -278,6 +282,39 @@ void simulation::chaos() {
     }
 }
 
+void simulation::resume(const std::string &database) {
+    pooler_->on(0, [&] {
+        pooler_->with_ledger([&](core::ledger &it, core::orders &out) { it.resume(database, pooler_->now, out); });
+    });
+    paused_databases_.erase(database);  // last: the name may be the one in there
+}
+
+/// What the console's commands come to. Those that end clients are for worlds where clients may be ended.
+void simulation::admin() {
+    if (closing_time_) return;
+    ++commands_;
+    if (!paused_databases_.empty() && !dice_.once_in(3)) return resume(*paused_databases_.begin());
+    const auto name = "d" + std::to_string(dice_.pick(databases));
+    const auto do_it = [&](auto use) { pooler_->on(0, [&] { pooler_->with_ledger(use); }); };
+    switch (dice_.pick(calm_ ? 3 : 6)) {
+        case 0:
+            paused_databases_.insert(name);
+            return do_it([&](core::ledger &it, core::orders &out) { it.pause(name, out); });
+        case 1:
+            return do_it([&](core::ledger &it, core::orders &out) { it.reconnect(name, pooler_->now, out); });
+        case 2:
+            return do_it([&](core::ledger &it, core::orders &out) { it.reconnect("", pooler_->now, out); });
+        case 3:
+            paused_databases_.insert(name);
+            return do_it([&](core::ledger &it, core::orders &out) { it.kill(name, out); });
+        case 4:
+            return do_it([&](core::ledger &it, core::orders &) { it.disable(name, dice_.once_in(3)); });
+        default:
+            if (auto *const it = any_client(); it != nullptr)
+                do_it([&](core::ledger &ledger, core::orders &out) { ledger.kill_client(it->session().id(), out); });
+    }
+}
+
 void simulation::pass_time() {
     pooler_->now += dice_.once_in(200) ? ms(dice_.pick(3000)) : base::microseconds(dice_.pick(20'000));
     timers();
@@ -342,6 +379,7 @@ std::string simulation::run(std::uint64_t steps) {
 /// Everybody finishes and leaves; nothing may be left over.
 void simulation::settle() {
     closing_time_ = true;
+    while (!paused_databases_.empty()) resume(std::string(*paused_databases_.begin()));
     pooler_->on(0, [&] {
         pooler_->with_ledger([&](core::ledger &it, core::orders &out) { it.resume("", pooler_->now, out); });
     });

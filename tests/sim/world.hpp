@@ -21,6 +21,7 @@ public:
     std::uint64_t steps_done() const { return steps_; }
     int answered() const { return answered_; }
     const pooler &pool() const { return *pooler_; }
+    int commands() const { return commands_; }
     std::string describe() const;
 
 private:
@@ -32,6 +33,8 @@ private:
     bool player_event();
     bool backend_event();
     void chaos();
+    void admin();
+    void resume(const std::string &database);
     void new_player();
     void pass_time();
     void timers();
@@ -51,8 +54,9 @@ private:
     std::uint64_t steps_ = 0;
     std::size_t players_wanted_ = 0;
     std::uint32_t next_pid_ = 100;
-    int next_player_ = 1, answered_ = 0;
+    int next_player_ = 1, answered_ = 0, commands_ = 0;
     bool closing_time_ = false, paused_ = false;
+    std::set<std::string> paused_databases_;  ///< by PAUSE or KILL of one
     bool calm_;     ///< nothing breaks and nobody is refused for waiting: so everybody must be answered
     bool crowded_;  ///< many clients, few servers
 };

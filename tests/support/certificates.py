@@ -30,6 +30,7 @@ class Certificates:
 
     def _key(self, name, kind):
         how = {"rsa": ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "ed25519": ["ED25519"],
+               "rsa4096": ["RSA", "-pkeyopt", "rsa_keygen_bits:4096"],
                "ec": ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]}[kind]
         self._openssl("genpkey", "-algorithm", *how, "-out", self.path(name + ".key"))
 

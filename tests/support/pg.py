@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -43,21 +44,36 @@ def give_away(*paths):
 
 
 def free_port():
-    """A TCP port of 127.0.0.1 that nobody listens on. Below the range the kernel takes for outgoing connections, so that
-    none of those has it by the time it is bound."""
-    for port in range(20000 + os.getpid() * 7 % 10000, 32000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                if port not in _handed_out:
-                    _handed_out.add(port)
+    """A TCP port of 127.0.0.1 that nobody listens on, never the same twice. Below the range the kernel takes for outgoing
+    connections, so that none of those has it by the time it is bound; and of a block of ports that is this process's, so
+    that no test that runs beside it has."""
+    with _one_at_a_time:
+        for port in _ports:
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
                     return port
-            except OSError:
-                pass
+                except OSError:
+                    pass
     raise RuntimeError("no free port")
 
 
-_handed_out = set()
+def _ports_of_this_process():
+    """Block after block; the name of an abstract socket is held until the process ends, however it does (unix(7))."""
+    width = 200
+    for first in range(20000, 32000, width):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind("\0pgsluice-tests-%d" % first)
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        yield from range(first, first + width)
+
+
+_claims, _one_at_a_time = [], threading.Lock()
+_ports = _ports_of_this_process()
 
 
 def bin_directory():

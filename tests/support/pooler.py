@@ -70,10 +70,11 @@ class Clock:
 
 
 class Pooler:
-    """databases, users: entries of those sections. settings: of [pgbouncer]. auth: contents of auth_file.
+    """databases, users, peers: entries of those sections. settings: of [pgbouncer]. auth: contents of auth_file.
     text: a whole ini instead of the three; {port}, {auth_file} and {directory} in it are filled in."""
 
-    def __init__(self, databases=None, settings=None, users=None, auth=None, text=None, arguments=()):
+    def __init__(self, databases=None, settings=None, users=None, auth=None, text=None, arguments=(),
+                 peers=None):
         self.directory = temporary_directory("pgsluice-test-")
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
@@ -81,6 +82,7 @@ class Pooler:
         self.auth_file = os.path.join(self.directory, "userlist.txt")
         self.stderr = os.path.join(self.directory, "stderr")
         self.databases, self.users, self.text = databases or {}, users or {}, text
+        self.peers = peers or {}
         self.settings = {
             "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": self.directory,
             "auth_type": "scram-sha-256", "auth_file": self.auth_file, "pool_mode": "transaction", "worker_threads": 2,
@@ -107,7 +109,7 @@ class Pooler:
         section = lambda name, rows: "[%s]\n%s\n" % (  # noqa: E731
             name, "".join("%s = %s\n" % row for row in rows.items() if row[1] is not None))
         text = self.text or (section("databases", self.databases) + section("users", self.users) +
-                             section("pgbouncer", self.settings))
+                             section("peers", self.peers) + section("pgbouncer", self.settings))
         for name, value in (("port", self.port), ("auth_file", self.auth_file), ("directory", self.directory)):
             text = text.replace("{%s}" % name, str(value))
         self.write_ini(text)
@@ -182,10 +184,13 @@ class Pooler:
             self.process.kill()
             self.process.wait()
 
-    def close(self):
-        """Ends it and checks how it was."""
+    def close_clients(self):
         for client in self.clients:
             client.close()
+
+    def close(self):
+        """Ends it and checks how it was."""
+        self.close_clients()
         try:
             if self.process is None:
                 return
@@ -221,11 +226,12 @@ class Pooler:
     # ---- looking at it ----
 
     def log(self):
+        """What is there a moment from now: a thread of its own writes it."""
+        time.sleep(0.2 if SLOW else 0.05)
         with open(self.stderr, errors="replace") as file:
             return file.read()
 
     def wait_log(self, pattern, seconds=5):
-        """The log is written by a thread of its own: a line may come a moment after what it tells."""
         return wait_until(lambda: re.search(pattern, self.log()), seconds, "in the log: " + pattern)
 
     def memory(self, which="VmRSS"):
@@ -255,9 +261,9 @@ class Pooler:
         client.login(user, password, database, parameters)
         return client
 
-    def socket(self, **more):
+    def socket(self, timeout=20, **more):
         """A bare connection without a login; closed with the pooler."""
-        client = Wire(self.address, **more)
+        client = Wire(self.address, timeout * (3 if SLOW else 1), **more)
         self.clients.append(client)
         return client
 

@@ -236,7 +236,7 @@ public:
         fx_.clear();
         client_->on_deadline(world_.now, fx_);
         collect();
-        if (fx_.client == core::client_next::close) end_client();
+        if (step()) pump();
     }
     void pass(base::duration time) { world_.now += time; }
     void refuse(core::refusal reason) {

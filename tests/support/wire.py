@@ -342,6 +342,15 @@ class Wire:
         self.socket.close()
 
 
+def verifier(password, iterations):
+    """A SCRAM verifier with a fresh salt, as PostgreSQL stores it."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client_key, server_key = (hmac.new(salted, name, "sha256").digest() for name in (b"Client Key", b"Server Key"))
+    text = [base64.b64encode(it).decode() for it in (salt, hashlib.sha256(client_key).digest(), server_key)]
+    return "SCRAM-SHA-256$%d:%s$%s:%s" % (iterations, *text)
+
+
 @functools.lru_cache(4096)
 def pbkdf2(password, salt, iterations):
     return hashlib.pbkdf2_hmac("sha256", password, salt, iterations)

@@ -108,6 +108,8 @@ TEST(auth_hba, bad_lines) {
         {"host all all 256.0.0.1/16 md5", "\"256.0.0.1\" is no address"},
         {"host all all 1 md5", "\"1\" is no address"},
         {"host all all ::1%lo/128 md5", "\"::1%lo\" is no address"},
+        {"host all all fe80::1%/64 md5", "\"fe80::1%\" is no address"},
+        {"host all all 10.0.0.1%lo/8 md5", "a host name has no prefix length: \"10.0.0.1%lo/8\""},
         {"host all all x:y md5", "\"x:y\" is no address"},
         {"host all all example.com/24 md5", "a host name has no prefix length: \"example.com/24\""},
         {"host all all *.example.com md5", "\"*.example.com\" is neither an address nor a host name"},
@@ -297,6 +299,9 @@ TEST(auth_hba, addresses) {
     EXPECT_TRUE(fits("10.0.0.0 255.0.0.0", "10.1.1.1"));
     EXPECT_TRUE(fits("10.0.7.9 255.0.255.0", "10.1.7.1"));
     EXPECT_FALSE(fits("10.0.7.9 255.0.255.0", "10.1.8.1"));
+    EXPECT_TRUE(fits("fe80::1%eth0/64", "fe80::7"));
+    EXPECT_TRUE(fits("febf::1%2 ffff::", "febf::7"));
+    EXPECT_FALSE(fits("fe80::1%eth0/64", "fe80:0:0:1::7"));
     // An IPv4 client on a socket for both families is one of IPv4.
     EXPECT_TRUE(fits("127.0.0.0/8", "::ffff:127.0.0.9"));
     EXPECT_FALSE(fits("::/0", "::ffff:127.0.0.9"));

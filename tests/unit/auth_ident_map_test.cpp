@@ -17,7 +17,6 @@ TEST(auth_ident_map, bad_lines) {
     const std::pair<std::string_view, std::string_view> table[] = {
         {"m", "a line is a map, a system user and a database user"},
         {"m s", "a line is a map, a system user and a database user"},
-        {"m s u x", "there is more behind the database user"},
         {"m,n s u", "a field is one name, not a list"},
         {"m s,t u", "a field is one name, not a list"},
         {"m s u,v", "a field is one name, not a list"},
@@ -52,6 +51,8 @@ TEST(auth_ident_map, who_may_be_whom) {
     EXPECT_FALSE(may("M s u", "s", "u"));
     EXPECT_FALSE(may("", "u", "u"));
     EXPECT_TRUE(may("m s u\nn s v\nm s v", "s", "v"));
+    EXPECT_TRUE(may("m s u v w,x", "s", "u"));  // what stands behind is not looked at, as in PostgreSQL
+    EXPECT_FALSE(may("m s u v", "s", "v"));
     EXPECT_TRUE(may("m s all", "s", "anybody"));
     EXPECT_FALSE(may("m s all", "t", "anybody"));
     EXPECT_FALSE(may("m s \"all\"", "s", "anybody"));

@@ -264,6 +264,10 @@ TEST(auth_ip_address, networks) {
     EXPECT_EQ(parse_ip("::ffff:1.2.3.4")->unmapped(), *parse_ip("1.2.3.4"));
     EXPECT_EQ(parse_ip("::1.2.3.4")->unmapped(), *parse_ip("::1.2.3.4"));
     EXPECT_EQ(parse_ip("1.2.3.4")->unmapped(), *parse_ip("1.2.3.4"));
+    EXPECT_EQ(parse_ip("2001:db8::1")->share(), parse_ip("2001:db8::ffff:1")->share()) << "one network";
+    EXPECT_NE(parse_ip("2001:db8::1")->share(), parse_ip("2001:db8:0:1::1")->share());
+    EXPECT_EQ(parse_ip("::ffff:1.2.3.4")->share(), parse_ip("1.2.3.4")->share());
+    EXPECT_NE(parse_ip("1.2.3.4")->share(), parse_ip("1.2.3.5")->share());
     for (int bits = 0; bits <= 128; ++bits) {
         int ones = 0;
         for (const auto byte : prefix_mask(ip_family::v6, bits).bytes) ones += __builtin_popcount(byte);

@@ -142,6 +142,42 @@ TEST(auth_scram_server, refuses_client_final) {
     }
 }
 
+TEST(auth_scram_server, keys_may_come_last) {
+    const auto new_one = [](bool mock) {
+        return scram_server({pencil().iterations, pencil().salt, {}, {}}, server_raw, mock);
+    };
+    auto server = new_one(false);
+    EXPECT_FALSE(server.is_proof_of(pencil_keys())) << "there is none";
+    EXPECT_EQ(server.on_client_first(client_first), server_first);
+    ASSERT_TRUE(server.take_client_final(client_final));
+    EXPECT_FALSE(server.is_proof_of({}));
+    EXPECT_TRUE(server.is_proof_of(pencil_keys()));
+    EXPECT_EQ(server.server_final(pencil_keys()), server_final);
+    EXPECT_TRUE(server.keys().client_key.equals(pencil_keys().client_key));
+    EXPECT_FALSE(server.server_final(pencil_keys())) << "once";
+
+    for (const bool mock : {false, true}) {
+        auto other = new_one(mock);
+        ASSERT_TRUE(other.on_client_first(client_first));
+        ASSERT_TRUE(other.take_client_final(client_final));
+        EXPECT_EQ(other.is_proof_of(pencil_keys()), !mock);
+        EXPECT_FALSE(other.server_final(mock ? pencil_keys() : derive_scram_keys("other", pencil().salt, 4096)));
+        EXPECT_EQ(other.error(), scram_error::bad_proof);
+        EXPECT_TRUE(is_zero(other.keys()));
+    }
+    auto failed = new_one(false);
+    ASSERT_TRUE(failed.on_client_first(client_first));
+    const auto signed_text = client_first.substr(3) + "," + server_first + "," + without_proof;
+    const auto guessed = xor_client_signature({}, stored_key_of({}), signed_text);
+    ASSERT_TRUE(failed.take_client_final(without_proof + ",p=" + base64_encode(guessed.reveal())));
+    EXPECT_FALSE(failed.server_final({})) << "keys that could not be derived let nobody in";
+
+    auto early = new_one(false);
+    EXPECT_FALSE(early.server_final(pencil_keys()));
+    EXPECT_EQ(early.error(), scram_error::malformed);
+    EXPECT_FALSE(early.on_client_first(client_first));
+}
+
 TEST(auth_scram_server, binds_the_header_the_client_sent) {
     scram_server server = new_server();
     ASSERT_TRUE(server.on_client_first("y" + client_first.substr(1)));

@@ -29,6 +29,16 @@ TEST(auth_scram_math, rfc_7677_vector) {
               "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
 }
 
+/// RFC 4231 sections 4.3 and 4.7: a key shorter than a block of the hash, and one that is longer.
+TEST(auth_scram_math, rfc_4231_vectors) {
+    EXPECT_EQ(base64_encode(hmac_sha256("Jefe", "what do ya want for nothing?").reveal()),
+              "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=");
+    EXPECT_EQ(
+        base64_encode(
+            hmac_sha256(std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First").reveal()),
+        "YOQxWR7gtn8Niiaqy/W3f44LxiE3KMUUBUYEDw7jf1Q=");
+}
+
 TEST(auth_scram_verifier, made_and_parsed_agree) {
     const auto parsed = parse_scram_verifier(whole);
     ASSERT_TRUE(parsed);

@@ -37,6 +37,9 @@ TEST(auth_userlist, reads) {
         {"semicolon within", "\"a;\" \";b\"\n", {{"a;", ";b"}}},
         {"empty secret", "\"a\" \"\"\n", {{"a", ""}}},
         {"any bytes", "\"\xff\xc3\" \"\x01\x80\"\n", {{"\xff\xc3", "\x01\x80"}}},
+        {"commas between", "\"a\" , \"b\"\n\"c\",\"d\"\n", {{"a", "b"}, {"c", "d"}}},
+        {"a secret on the next line", "\"a\"\n\"b\"\n\"c\" \n\n \"d\" \r\n", {{"a", "b"}, {"c", "d"}}},
+        {"an empty name is nobody's", "\"\" \"x\"\n\"a\" \"b\"\n", {{"a", "b"}}},
         {"names differ by case", "\"a\" \"1\"\n\"A\" \"2\"\n", {{"A", "2"}, {"a", "1"}}},
     };
     for (const auto &[what, text, users] : table) {
@@ -68,18 +71,18 @@ TEST(auth_userlist, refuses) {
         {"\"a", 1, "user name has no closing double quote"},
         {"\"a\"\"", 1, "user name has no closing double quote"},
         {"\"a\n\" \"hunter2\"", 1, "user name has no closing double quote"},
-        {"\"\" \"hunter2\"", 1, "user name is empty"},
         {"\"a\0b\" \"hunter2\""sv, 1, "user name holds a NUL byte"},
         {"\"a\"", 1, "secret must begin with a double quote"},
-        {"\"a\" \n\"hunter2\"", 1, "secret must begin with a double quote"},
+        {"\"a\"\n\"b\" \"hunter2\"", 1, "secret must begin with a double quote"},
+        {"\"a\"\n\"hunter2\" b", 1, "secret must begin with a double quote"},
+        {"\"a\"\n;\n\"hunter2\"", 1, "secret must begin with a double quote"},
+        {"\"a\" x \"hunter2\"", 1, "secret must begin with a double quote"},
         {"\"a\" hunter2", 1, "secret must begin with a double quote"},
-        {"\"a\", \"hunter2\"", 1, "secret must begin with a double quote"},
         {"\"a\" ; \"hunter2\"", 1, "secret must begin with a double quote"},
         {"\"a\" \"hunter2", 1, "secret has no closing double quote"},
         {"\"a\" \"hunter2\"\"", 1, "secret has no closing double quote"},
         {"\"a\" \"hunter2\n\"", 1, "secret has no closing double quote"},
         {"\"a\" \"hunter2\0\""sv, 1, "secret holds a NUL byte"},
-        {"\"a\" \"hunter2\"\n;\n\"b\" \"x\"\n\"a\" \"hunter2\"\n", 4, "user was named before, on line 1"},
         {"\xef\xbb\xbf\"a\" \"hunter2\"", 1, "user name must begin with a double quote"},
     };
     for (const auto &[text, line, problem] : table) {
@@ -120,7 +123,23 @@ TEST(auth_userlist, many_users) {
     std::string text;
     for (int i = 0; i < 5000; ++i) text += "\"user" + std::to_string(i) + "\" \"p\"\n";
     EXPECT_EQ(parse_userlist(text)->size(), 5000U);
-    EXPECT_EQ(parse_userlist(text + "\"user77\" \"p\"").error().text, "user was named before, on line 78");
+}
+
+/// As in PgBouncer: scripts that add lines rely on it.
+TEST(auth_userlist, of_a_user_named_again_the_last_line_counts) {
+    const auto text = "\"a\" \"hunter2\"\n;\n\"b\" \"x\"\n\"a\" \"md5" + std::string(32, '0') + "\"\n\"a\" \"new\"\n";
+    userlist users;
+    const auto problems = read_userlist(text, users);
+    ASSERT_EQ(problems.size(), 2U);
+    EXPECT_TRUE(problems[0].harmless && problems[1].harmless);
+    EXPECT_EQ(problems[0].line, 4);
+    EXPECT_EQ(problems[0].text, "user was named before, on line 1");
+    EXPECT_EQ(problems[1].text, "user was named before, on line 4");
+    const auto read = parse_userlist(text);
+    ASSERT_TRUE(read.has_value());
+    EXPECT_EQ(read->size(), 2U);
+    EXPECT_EQ(read->at("a").text.reveal(), "new");
+    EXPECT_EQ(read->at("a").form, secret_form::plain);
 }
 
 TEST(auth_secret, forms) {

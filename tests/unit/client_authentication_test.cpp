@@ -378,6 +378,39 @@ TEST(client_authentication, guesses_at_pam_and_ldap_are_kept_back) {
         it.checked(verdict::wrong);
         EXPECT_EQ(it.to_client.empty(), i == login_pace::free_failures) << i;
     }
+    // Nor is it one that the password is right and the database impossible.
+    {
+        rig it(around);
+        it.client_sends(startup({{"user", "bob"}, {"database", std::string(64, 'd')}}) + fe::password("his"));
+        it.take_client();
+        it.checked(verdict::right);
+        EXPECT_EQ(it.to_client, "");
+    }
+    // Silence is no answer: what is right is kept back as well, with all that was sent behind it.
+    rig it(around);
+    it.client_sends(startup({{"user", "bob"}}) + fe::password("his") + fe::query("select 1"));
+    it.take_client();
+    it.checked(verdict::right);
+    EXPECT_EQ(it.to_client, "");
+    around.now = it.client().deadline();
+    it.ring();
+    EXPECT_FALSE(it.client_gone);
+    EXPECT_EQ(it.to_server, fe::query("select 1"));
+    EXPECT_EQ(pace.size(), 0U);
+    // One whose turn would come after its time to log in has used that up.
+    for (std::uint32_t i = 0; i < 20; ++i) {
+        rig wrong(around);
+        wrong.client_sends(startup({{"user", "bob"}}) + fe::password("his"));
+        wrong.checked(verdict::wrong);
+    }
+    rig late(around);
+    around.now += around.settings.global.client_login_timeout - base::seconds(1);
+    late.client_sends(startup({{"user", "bob"}}) + fe::password("his"));
+    late.take_client();
+    late.checked(verdict::right);
+    around.now += base::seconds(1);
+    late.ring();
+    EXPECT_EQ(late.to_client, refused(refusal::login_timeout));
 }
 
 TEST(client_authentication, waits_for_the_name_of_its_address) {

@@ -9,6 +9,7 @@
 
 #include "auth/md5.hpp"
 #include "auth/scram.hpp"
+#include "core/startup_values.hpp"
 #include "support/rig.hpp"
 
 namespace pgsluice::core {
@@ -65,8 +66,11 @@ TEST(client_startup, refusals) {
         {startup({{"database", "db"}}), refused(refusal::no_user)},
         {startup({{"user", ""}}), refused(refusal::no_user)},
         {startup({{"user", std::string(128, 'u')}}), refused(refusal::user_too_long)},
-        {startup({{"user", "u"}, {"database", std::string(64, 'd')}}), refused(refusal::database_too_long)},
-        {startup({{"user", std::string(64, 'u')}}), refused(refusal::database_too_long)},
+        {startup({{"user", "u"}, {"database", std::string(64, 'd')}}),
+         refused(refusal::no_such_database, std::string(63, 'd'))},
+        {startup({{"user", "u"}, {"database", std::string(62, 'd') + "\xc3\xa4"}}),
+         refused(refusal::no_such_database, std::string(62, 'd'))},
+        {startup({{"user", std::string(64, 'u')}}), refused(refusal::no_such_database, std::string(63, 'u'))},
         {startup({{"user", "u"}, {"options", "-d x"}}), refused(refusal::bad_options)},
         {startup({{"user", "u"}, {"options", "nonsense"}}), refused(refusal::bad_options)},
         {startup({{"user", "u"}, {"replication", "maybe"}}), refused(refusal::invalid_replication, "maybe")},
@@ -74,10 +78,10 @@ TEST(client_startup, refusals) {
         {startup({{"user", "u"}}, 2U << 16), refused(refusal::protocol_2)},
         {startup({{"user", "u"}}, 4U << 16), refused(refusal::bad_protocol, "0000001000040000")},
         {packet(be32(3U << 16) + z("user") + z("u")), refused(refusal::bad_startup_layout)},
-        {cancel_request(1, "abc"), refused(refusal::bad_cancel_request)},
-        {be32(7) + "abcdef", refused(refusal::bad_startup_length, "00000007")},
-        {"GET / HTTP/1.1\r\n\r\n", refused(refusal::bad_startup_length, "47455420")},
-        {"\x16\x03\x01\x02\x00\x01"s, refused(refusal::bad_startup_length, "16030102")},
+        {cancel_request(1, "abc"), ""},
+        {be32(7) + "abcdef", refused(refusal::bad_startup_length, "0000000761626364")},
+        {"GET / HTTP/1.1\r\n\r\n", refused(refusal::bad_startup_length, "474554202f204854")},
+        {"\x16\x03\x01\x02\x00\x01\x00\x01"s, refused(refusal::bad_startup_length, "1603010200010001")},
     };
     for (const auto &it : table) EXPECT_EQ(answer_to(it.bytes), it.want + "|closed");
 }
@@ -324,7 +328,7 @@ outcome log_in(const attempt &it) {
     world around;
     around.settings.global.auth_type = it.how;
     around.settings.credentials.emplace("app", stored(it.form));
-    around.settings.has_verifiers = around.settings.only_verifiers = it.form == auth::secret_form::scram;
+    around.settings.mix.add(auth::look_of(stored(it.form)));
     around.build();
     rig table(around, 0);
     const auto send = [&](const std::string &bytes) {
@@ -452,14 +456,15 @@ TEST(client_auth, messages_that_do_not_belong_there) {
         auth_type how;
         std::string bytes;
         refusal want;
+        std::string_view argument{};
     } table[] = {
         {auth_type::plain, fe::query("select 1"), refusal::bad_login_message},
         {auth_type::plain, message('p', "no end"), refusal::bad_login_message},
         {auth_type::plain, message('p', "secret\0more"s), refusal::bad_login_message},
         {auth_type::plain, message('p', ""), refusal::bad_login_message},
         {auth_type::plain, fe::password(""), refusal::empty_password},
-        {auth_type::plain, header('p', 3), refusal::bad_login_message},
-        {auth_type::plain, header('p', 0xffffffff), refusal::bad_login_message},
+        {auth_type::plain, header('p', 3), refusal::bad_packet_header, "7000000003"},
+        {auth_type::plain, header('p', 0xffffffff), refusal::bad_packet_header, "70ffffffff"},
         {auth_type::plain, header('p', 4 + 65537), refusal::password_too_long},
         {auth_type::plain, header('p', 0x7fffffff), refusal::password_too_long},
         {auth_type::md5, fe::password(""), refusal::empty_password},
@@ -492,7 +497,7 @@ TEST(client_auth, messages_that_do_not_belong_there) {
             it.take_client();
             it.client_sends(std::string_view(line.bytes).substr(0, at));
             it.client_sends(std::string_view(line.bytes).substr(at));
-            EXPECT_EQ(it.take_client(), refused(line.want)) << testing::PrintToString(line.bytes);
+            EXPECT_EQ(it.take_client(), refused(line.want, line.argument)) << testing::PrintToString(line.bytes);
             EXPECT_TRUE(it.client_gone);
         }
     }
@@ -539,6 +544,197 @@ TEST(client_auth, a_reload_during_the_login_changes_nothing_for_it) {
     around.env.settings = std::make_shared<config::settings>();  // the old one lives only in the login now
     it.client_sends(fe::password("secret"));
     EXPECT_TRUE(welcomed(it.to_client));
+}
+
+/// A user that auth_query has not found, or has found without a secret, is taken for one of those that it has found.
+TEST(client_auth, who_is_not_found_looks_like_those_who_are) {
+    const auto first_of = [](auth_type how, const secret_answer &answer) {
+        config::settings settings;
+        settings.global.auth_type = how;
+        settings.global.auth_user = "asker";
+        settings.asks_auth_query = true;
+        settings.databases["db"].name = "db";
+        environment env;
+        counting_random random;
+        env.random = &random;
+        env.settings = std::make_shared<const config::settings>(std::move(settings));
+        client_login login(env);
+        effects fx;
+        login.on_bytes(startup({{"user", "ann"}, {"database", "db"}}), fx);
+        login.on_admitted(fx);
+        EXPECT_EQ(fx.client, client_next::find_secret);
+        EXPECT_TRUE(login.waits_elsewhere());
+        login.on_secret(answer, fx);
+        EXPECT_FALSE(login.waits_elsewhere());
+        std::string out(fx.to_client.piece(0));
+        if (how != auth_type::scram_sha_256) return out.substr(8, 1);
+        fx.clear();
+        auth::scram_client scram(base::secret("x"s), "nonce");
+        login.on_bytes(fe::sasl_first("SCRAM-SHA-256", scram.client_first()), fx);
+        out = fx.to_client.piece(0);
+        return out.substr(out.rfind("i="));
+    };
+    using kind = secret_answer::kind;
+    const auto empty = std::make_shared<auth::credential>();
+    auto scram = std::make_shared<auth::secret_mix>(), md5 = std::make_shared<auth::secret_mix>();
+    scram->add({true, 10000});
+    md5->add({false, 0});
+    for (const auto &none : {secret_answer{kind::unknown}, secret_answer{kind::found, empty}}) {
+        auto among = none;
+        EXPECT_EQ(first_of(auth_type::scram_sha_256, among), "i=4096") << "scram_iterations, until some were found";
+        EXPECT_EQ(first_of(auth_type::md5, among), "\x0a");
+        among.seen = scram;
+        EXPECT_EQ(first_of(auth_type::scram_sha_256, among), "i=10000");
+        EXPECT_EQ(first_of(auth_type::md5, among), "\x0a");
+        among.seen = md5;
+        EXPECT_EQ(first_of(auth_type::scram_sha_256, among), "i=4096");
+        EXPECT_EQ(first_of(auth_type::md5, among), "\x05");
+    }
+}
+
+/// A login by SCRAM of a user that auth_query is asked about: what it is shown, and whether it costs a derivation.
+struct found_login {
+    std::string shown, to_client;
+    int derived = 0;
+    bool in = false;
+};
+
+found_login log_in_as_found(derived_keys *known, const secret_answer &answer, const std::string &password,
+                            auth_type how = auth_type::scram_sha_256) {
+    config::settings settings;
+    settings.global.auth_type = how;
+    settings.global.auth_user = "asker";
+    settings.global.scram_iterations = 5000;
+    settings.asks_auth_query = true;
+    settings.databases["db"].name = "db";
+    environment env;
+    counting_random random;
+    env.random = &random;
+    env.mock_key = "key";
+    env.derived = known;
+    env.settings = std::make_shared<const config::settings>(std::move(settings));
+    client_login login(env);
+    effects fx;
+    found_login it;
+    const auto told = [&] { return fx.to_client.pieces() == 0 ? std::string() : std::string(fx.to_client.piece(0)); };
+    login.on_bytes(startup({{"user", "ann"}, {"database", "db"}}), fx);
+    login.on_admitted(fx);
+    fx.clear();
+    login.on_secret(answer, fx);
+    if (how != auth_type::scram_sha_256 && told().at(8) == '\x05') return it;
+    auth::scram_client scram(base::secret(password), "nonce");
+    fx.clear();
+    login.on_bytes(fe::sasl_first("SCRAM-SHA-256", scram.client_first()), fx);
+    EXPECT_NE(fx.client, client_next::derive) << "not before the proof is there";
+    const auto first = told().substr(9);
+    it.shown = first.substr(first.find(",s="));
+    const auto last = scram.on_server_first(first);
+    EXPECT_TRUE(last);
+    fx.clear();
+    login.on_bytes(message('p', *last), fx);
+    if (fx.client == client_next::derive) {
+        EXPECT_TRUE(login.waits_elsewhere());
+        EXPECT_EQ(told(), "");
+        ++it.derived;
+        const auto work = login.work();
+        EXPECT_EQ(work.iterations, 5000);
+        fx.clear();
+        login.on_derived(auth::do_work(work), fx);
+    }
+    it.to_client = told();
+    it.in = fx.client == client_next::join && scram.on_server_final(it.to_client.substr(9));
+    return it;
+}
+
+/// ... at the end of SCRAM alone, by whoever computes them, and a refusal costs the same whoever is refused.
+TEST(client_auth, keys_of_plain_secrets_that_were_found) {
+    using kind = secret_answer::kind;
+    const auto found = [](const std::string &secret) {
+        auto mix = std::make_shared<auth::secret_mix>();
+        mix->add({false, 5000});
+        return secret_answer{kind::found, std::make_shared<auth::credential>(auth::parse_secret(secret)), {}, mix};
+    };
+    auto unknown = found("");
+    unknown.what = kind::unknown;
+    unknown.credential = nullptr;
+    derived_keys known;
+    for (int i = 0; i < 2; ++i) {
+        const auto wrong = log_in_as_found(&known, found("secret"), "wrong");
+        EXPECT_EQ(std::pair(wrong.in, wrong.derived), std::pair(false, 1)) << i;
+        EXPECT_EQ(wrong.to_client, refused(refusal::sasl_failed));
+        for (const auto &nobody : {unknown, found("")}) {
+            const auto none = log_in_as_found(&known, nobody, "wrong");
+            EXPECT_EQ(std::pair(none.in, none.derived), std::pair(false, 1))
+                << "nor is it to be told by the time it takes";
+            EXPECT_EQ(none.shown, wrong.shown) << "nor by the salt";
+            EXPECT_EQ(none.to_client, wrong.to_client);
+        }
+        const auto right = log_in_as_found(&known, found("secret"), "secret");
+        EXPECT_EQ(std::pair(right.in, right.derived), std::pair(true, i == 0 ? 1 : 0)) << i;
+        EXPECT_EQ(right.shown, wrong.shown);
+    }
+    EXPECT_EQ(known.size(), 1U) << "of who has shown the password";
+    const auto changed = log_in_as_found(&known, found("other"), "other");
+    EXPECT_EQ(std::pair(changed.in, changed.derived), std::pair(true, 1));
+    EXPECT_FALSE(log_in_as_found(&known, found("secret"), "other").in) << "keys of another secret";
+
+    EXPECT_EQ(log_in_as_found(&known, found("secret"), "secret", auth_type::md5).derived, 0)
+        << "SCRAM is not asked for";
+}
+
+TEST(client_auth, found_verifiers_cost_no_derivation) {
+    using kind = secret_answer::kind;
+    auto mix = std::make_shared<auth::secret_mix>();
+    mix->add({true, 5000});
+    auto stored = std::make_shared<auth::credential>(auth::parse_secret("secret"));
+    stored->form = auth::secret_form::scram;
+    stored->verifier = auth::make_scram_verifier("secret", "0123456789abcdef", 5000);
+    derived_keys known;
+    for (const auto how : {auth_type::scram_sha_256, auth_type::md5}) {
+        for (const char *password : {"secret", "wrong"}) {
+            const auto it = log_in_as_found(&known, {kind::found, stored, {}, mix}, password, how);
+            EXPECT_EQ(std::pair(it.in, it.derived), std::pair(password == "secret"s, 0));
+            EXPECT_EQ(log_in_as_found(&known, {kind::unknown, nullptr, {}, mix}, password, how).derived, 0);
+        }
+    }
+    EXPECT_EQ(known.size(), 0U);
+}
+
+TEST(client_auth, who_can_not_be_looked_up_is_told_so) {
+    const std::pair<secret_answer::kind, refusal> table[] = {
+        {secret_answer::kind::failed, refusal::auth_query_failed},
+        {secret_answer::kind::crowded_out, refusal::too_many_lookups},
+    };
+    for (const auto &[what, why] : table) {
+        config::settings settings;
+        settings.global.auth_user = "asker";
+        settings.databases["db"].name = "db";
+        environment env;
+        env.settings = std::make_shared<const config::settings>(std::move(settings));
+        client_login login(env);
+        effects fx;
+        login.on_bytes(startup({{"user", "ann"}, {"database", "db"}}), fx);
+        login.on_admitted(fx);
+        login.on_secret({what}, fx);
+        EXPECT_EQ(fx.client, client_next::close);
+        EXPECT_EQ(fx.to_client.piece(0), refused(why));
+    }
+}
+
+/// Of users whose secrets differ in form none is told from one that is not there by what it is asked for.
+TEST(client_auth, an_unknown_user_of_a_mixed_auth_file_is_asked_for_either) {
+    std::string asked;
+    for (int i = 0; i < 32; ++i) {
+        world around;
+        around.settings.global.auth_type = auth_type::md5;
+        for (const auto form : {auth::secret_form::md5, auth::secret_form::scram})
+            around.settings.mix.add(auth::look_of(stored(form)));
+        rig it(around, 0);
+        it.client_sends(startup({{"user", "nobody" + std::to_string(i)}, {"database", "db"}}));
+        asked += frames(it.take_client()).at(0).body.at(3);
+    }
+    EXPECT_NE(asked.find('\x05'), std::string::npos);
+    EXPECT_NE(asked.find('\x0a'), std::string::npos);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "support/rig.hpp"
+#include "wire/error_response.hpp"
 
 namespace pgsluice::core {
 namespace {
@@ -231,7 +232,8 @@ TEST(client_unlinked, lengths_that_can_not_be) {
             it.welcomed();
             it.client_sends(header(static_cast<char>(type), length));
             ASSERT_TRUE(it.client_gone) << type << " " << length;
-            ASSERT_EQ(field(frames(it.to_client).at(0).body, 'C'), "08P01");
+            ASSERT_EQ(it.to_client,
+                      refused(refusal::bad_packet_header, header_in_hex(header(static_cast<char>(type), length))));
         }
     }
 }
@@ -245,7 +247,7 @@ TEST(client_unlinked, max_packet_size) {
         it.client_sends(fe::query(std::string(body - 1, 'x')));
         EXPECT_EQ(it.client_gone, body > 100) << body;
         if (body > 100) {
-            EXPECT_EQ(it.to_client, refused(refusal::message_too_long));
+            EXPECT_EQ(it.to_client, refused(refusal::message_too_long, "5100000069787878"));
         }
     }
 }
@@ -330,6 +332,18 @@ TEST(client_statements, names_longer_than_what_is_held) {
     EXPECT_EQ(it.to_client, refused(refusal::head_too_long));
 }
 
+/// Only a length says that there is more than the name: nothing is held for it.
+TEST(client_statements, more_than_a_name_in_a_describe_or_close) {
+    world around;
+    for (const char type : {'D', 'C'}) {
+        rig it(around);
+        it.welcomed();
+        it.client_sends(header(type, 1'000'000) + std::string("Ss\0", 3) + "x");
+        EXPECT_TRUE(it.client_gone) << type;
+        EXPECT_EQ(it.to_client, refused(refusal::head_too_long)) << type;
+    }
+}
+
 // ---- the server goes ----
 
 TEST(client_server_lost, gets_one_fatal_and_only_between_messages) {
@@ -344,6 +358,7 @@ TEST(client_server_lost, gets_one_fatal_and_only_between_messages) {
         it.server_dies();
         EXPECT_TRUE(it.client_gone);
         EXPECT_EQ(it.to_client, mid ? "" : refused(refusal::server_gone));
+        EXPECT_EQ(it.why, "server conn crashed?");
     }
 }
 
@@ -357,6 +372,7 @@ TEST(client_server_lost, the_servers_own_last_words_are_not_doubled) {
     it.server_dies();
     EXPECT_TRUE(it.client_gone);
     EXPECT_EQ(it.to_client, words);
+    EXPECT_EQ(it.why, "server conn crashed?");
 }
 
 TEST(client_server_lost, a_violation_by_the_server) {
@@ -428,12 +444,12 @@ TEST(client_parameters, welcome_in_order_with_its_own_values) {
     it.client_sends(
         startup({{"user", "app"}, {"database", "db"}, {"timezone", "Europe/Berlin"}, {"application_name", "psql"}}));
     const std::string expected =
-        be::auth(0) + be::parameter("application_name", "psql") + be::parameter("client_encoding", "UTF8") +
-        be::parameter("DateStyle", "ISO, MDY") + be::parameter("integer_datetimes", "on") +
-        be::parameter("IntervalStyle", "postgres") + be::parameter("is_superuser", "off") +
+        be::auth(0) + be::parameter("integer_datetimes", "on") + be::parameter("is_superuser", "off") +
         be::parameter("server_encoding", "UTF8") + be::parameter("server_version", "15.14") +
-        be::parameter("session_authorization", "app") + be::parameter("standard_conforming_strings", "on") +
-        be::parameter("TimeZone", "Europe/Berlin") + be::key(42, "\1\2\3\4") + be::ready('I');
+        be::parameter("session_authorization", "app") + be::parameter("DateStyle", "ISO, MDY") +
+        be::parameter("client_encoding", "UTF8") + be::parameter("TimeZone", "Europe/Berlin") +
+        be::parameter("standard_conforming_strings", "on") + be::parameter("application_name", "psql") +
+        be::parameter("IntervalStyle", "postgres") + be::key(42, "\1\2\3\4") + be::ready('I');
     EXPECT_EQ(it.take_client(), expected);
 }
 
@@ -473,7 +489,15 @@ TEST(client_parameters, confirmed_ones_go_out_with_the_request) {
     EXPECT_EQ(it.server(), nullptr);
 }
 
-TEST(client_parameters, one_that_the_server_refuses_ends_the_client_in_its_words) {
+/// PgBouncer's words, with PostgreSQL's reason and code.
+std::string parameter_refused(std::string_view sqlstate, std::string_view reason) {
+    const auto ours = words(refusal::invalid_server_parameter);
+    std::string out;
+    wire::append_error_response(out, {"FATAL", sqlstate, "invalid server parameter", reason, ours.hint});
+    return out;
+}
+
+TEST(client_parameters, one_that_the_server_refuses_ends_the_client_for_its_reason) {
     for (const auto *const name : {"timezone", "my.var"}) {
         world around;
         rig it(around);
@@ -482,7 +506,7 @@ TEST(client_parameters, one_that_the_server_refuses_ends_the_client_in_its_words
         it.take_server();
         it.server_sends(be::error("ERROR", "22023", "invalid value for parameter") + be::ready('I'));
         EXPECT_TRUE(it.client_gone);
-        EXPECT_EQ(it.to_client, be::error("FATAL", "22023", "invalid value for parameter"));
+        EXPECT_EQ(it.to_client, parameter_refused("22023", "invalid value for parameter"));
         EXPECT_EQ(it.to_server, "") << "the request never went out";
         EXPECT_EQ(it.lost(), 0U);
         EXPECT_EQ(it.idle(), 1U) << "nothing of the client's ever ran on it";
@@ -498,7 +522,7 @@ TEST(client_parameters, a_refusal_without_words_gets_some) {
         it.welcomed({{"user", "app"}, {"my.var", "nowhere"}});
         it.client_sends(fe::query("select 1"));
         it.server_sends(error + be::ready('I'));
-        EXPECT_EQ(it.to_client, be::error("FATAL", "XX000", "the server gave no reason"));
+        EXPECT_EQ(it.to_client, parameter_refused("XX000", "the server gave no reason"));
     }
 }
 
@@ -513,7 +537,7 @@ TEST(client_parameters, one_that_is_refused_later_ends_both) {
     it.rotate();
     it.client_sends(fe::query("select 2"));
     it.server_sends(be::error("ERROR", "22023", "invalid value for parameter") + be::ready('I') + selected);
-    EXPECT_EQ(it.to_client, be::error("FATAL", "22023", "invalid value for parameter"));
+    EXPECT_EQ(it.to_client, parameter_refused("22023", "invalid value for parameter"));
     EXPECT_TRUE(it.client_gone);
     EXPECT_EQ(it.lost(), 1U) << "the request is with it already";
 }

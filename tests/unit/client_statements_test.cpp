@@ -207,6 +207,105 @@ TEST(prepared, a_deallocate_that_is_itself_prepared_takes_the_name_away_when_it_
                    to_server(use(two) + fe::sync)});
 }
 
+/// A client in a transaction, with statement s and one that deallocates it, bound to portals named by number.
+struct deallocating_portals {
+    static constexpr int most = 1000;
+    world around;
+    rig it{around, 1};
+    bool first = true;
+
+    deallocating_portals() {
+        it.welcomed();
+        it.client_sends(fe::parse("s", "x") + fe::parse("d", "deallocate s") + fe::sync);
+        it.server_sends(be::parse_complete + be::parse_complete + be::ready('I'));
+        begin();
+    }
+    void begin() {
+        it.client_sends(fe::query("begin"));
+        it.server_sends(be::complete("BEGIN") + be::ready('T'));
+        forget();
+    }
+    void forget() {
+        it.take_client();
+        it.take_server();
+    }
+    void bind(std::string_view portal) {
+        it.client_sends(fe::bind(portal, "d") + fe::sync);
+        const auto bound = fe::bind(portal, "PGSLUICE_3") + fe::sync;
+        ASSERT_EQ(it.take_server(), (first ? fe::parse("PGSLUICE_3", deallocate_nothing) : "") + bound);
+        it.server_sends((first ? be::parse_complete : "") + be::bind_complete + be::ready('T'));
+        ASSERT_EQ(it.take_client(), be::bind_complete + be::ready('T'));
+        first = false;
+    }
+    void bind(int begin, int end) {
+        for (int i = begin; i < end; ++i) ASSERT_NO_FATAL_FAILURE(bind(std::to_string(i)));
+    }
+    /// The transaction ends while the next one is on its way already, with a portal of its own: the link stays.
+    void goes_on_with(std::string_view portal) {
+        it.client_sends(fe::query("commit") + fe::query("begin") + fe::bind(portal, "d") + fe::sync);
+        it.server_sends(be::complete("COMMIT") + be::ready('I'));
+        it.server_sends(be::complete("BEGIN") + be::ready('T'));
+        it.server_sends(be::bind_complete + be::ready('T'));
+        forget();
+    }
+    void expect_refused(std::string_view portal) {
+        it.client_sends(fe::bind(portal, "d") + fe::sync);
+        EXPECT_EQ(it.take_server(), close_unnamed + fe::describe('S', "") + fe::sync);
+        it.server_sends(be::close_complete + be::error("ERROR", "26000", "no such statement") + be::ready('E'));
+        EXPECT_EQ(it.take_client(), refused(refusal::too_many_portals) + be::ready('E'));
+    }
+};
+
+TEST(prepared, portals_of_a_deallocate_are_bounded) {
+    deallocating_portals all;
+    ASSERT_NO_FATAL_FAILURE(all.bind(0, all.most));
+    ASSERT_NO_FATAL_FAILURE(all.bind("7")) << "in place of the one that there was";
+    all.it.client_sends(fe::close('P', "8") + fe::sync);
+    all.it.server_sends(be::close_complete + be::ready('T'));
+    all.forget();
+    ASSERT_NO_FATAL_FAILURE(all.bind("in its place"));
+    all.expect_refused("one more");
+}
+
+TEST(prepared, portals_of_a_deallocate_end_with_their_transaction) {
+    deallocating_portals all;
+    ASSERT_NO_FATAL_FAILURE(all.bind(0, all.most - 1));
+    all.goes_on_with("next");
+    ASSERT_NO_FATAL_FAILURE(all.bind(0, all.most - 1));
+    all.expect_refused("one more");
+}
+
+TEST(prepared, a_portal_of_the_next_transaction_outlives_the_one_before) {
+    deallocating_portals all;
+    ASSERT_NO_FATAL_FAILURE(all.bind(0, 1));
+    all.goes_on_with("next");
+    all.it.client_sends(fe::execute("next") + fe::sync);
+    EXPECT_EQ(all.it.take_server(), deallocatable + fe::execute("next") + fe::sync);
+}
+
+TEST(prepared, portals_are_told_apart_as_postgresql_does) {
+    deallocating_portals all;
+    const std::string name(63, 'p');
+    ASSERT_NO_FATAL_FAILURE(all.bind(name + "1"));
+    all.it.client_sends(fe::execute(name + "2") + fe::sync);
+    EXPECT_EQ(all.it.take_server(), deallocatable + fe::execute(name + "2") + fe::sync);
+}
+
+TEST(prepared, what_a_client_had_is_forgotten_when_it_leaves) {
+    world around;
+    rig stays(around, 1);
+    {
+        rig leaves(around, 1);
+        leaves.welcomed();
+        for (int i = 0; i < 1000; ++i) {
+            leaves.client_sends(fe::parse(std::to_string(i), std::to_string(i)) + fe::sync);
+            leaves.server_sends((i < 200 ? "" : be::close_complete) + prepared);
+        }
+        EXPECT_EQ(around.statements.size(), 1000U);
+    }
+    EXPECT_LE(around.statements.size(), 200U) << "those that its server has";
+}
+
 TEST(prepared, a_deallocate_without_a_name_survives_between_transactions) {
     const auto done = be::bind_complete + be::complete("DEALLOCATE") + be::ready('I');
     const auto unnamed = fe::parse("", "deallocate s");
@@ -278,6 +377,22 @@ TEST(prepared, what_comes_behind_a_discard_all_waits_even_without_a_name_yet) {
                    client(fe::query("discard all") + fe::parse("t", "x") + use("t") + fe::sync),
                    to_server(fe::query("discard all")), server(dropped), to_client(dropped),
                    to_server(fe::parse(two, "x") + use(two) + fe::sync)});
+}
+
+/// The server skips the Close that was to make room: it still has that statement, and is told so again.
+TEST(prepared, room_that_was_not_made) {
+    world around;
+    around.settings.global.max_prepared_statements = 1;
+    rig it(around);
+    it.welcomed();
+    it.client_sends(fe::parse("s", "x") + fe::sync);
+    it.server_sends(prepared);
+    EXPECT_EQ(it.take_server(), fe::parse(one, "x") + fe::sync);
+    it.client_sends(fe::parse("", "broken") + fe::parse("t", "y") + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::parse("", "broken") + fe::close('S', one) + fe::parse(two, "y") + fe::sync);
+    it.server_sends(be::error("ERROR", "42601", "syntax error") + be::ready('I'));
+    it.client_sends(fe::parse("u", "z") + fe::sync);
+    EXPECT_EQ(it.take_server(), fe::close('S', one) + fe::parse("PGSLUICE_3", "z") + fe::sync);
 }
 
 TEST(prepared, all_are_deallocated_when_the_server_says_so) {
@@ -362,6 +477,19 @@ TEST(prepared_anew, not_when_something_has_run_or_more_is_on_its_way) {
                                   to_client(changed + be::ready('I'))}));
 }
 
+/// A client that was told of the rows of "s" and asks for those of "t" would read those of "s" by what it was told.
+TEST(prepared_anew, not_a_batch_of_two_statements) {
+    const auto description = be::parameter_description + be::columns("a");
+    const auto told = be::parse_complete + description + be::parse_complete + be::ready('I');
+    const auto second = fe::bind("", "t") + fe::describe('P', "") + fe::execute("");
+    expect_script({client(fe::parse("s", "x") + fe::describe('S', "s") + fe::parse("t", "y") + fe::sync), server(told),
+                   to_client(told),
+                   to_server(fe::parse(one, "x") + fe::describe('S', one) + fe::parse(two, "y") + fe::sync),
+                   client(use("s") + second + fe::sync),
+                   to_server(use(one) + fe::bind("", two) + fe::describe('P', "") + fe::execute("") + fe::sync),
+                   server(changed + be::ready('I')), to_client(changed + be::ready('I')), to_server(""), released});
+}
+
 /// Which requests the server skips can not be told: names end the connection, what needs none goes through as it is.
 TEST(prepared, behind_a_copy_that_leaves_doubt) {
     world around;
@@ -400,6 +528,16 @@ TEST(prepared_unnamed, comes_along_to_another_server) {
     EXPECT_EQ(it.take_server(), fe::parse("", "x") + use("") + fe::sync);
     it.server_sends(be::parse_complete + answered);
     EXPECT_EQ(it.take_client(), answered);
+}
+
+/// The rows of a portal are those of what it was bound to, though the statement has been made anew since.
+TEST(prepared_unnamed, a_portal_outlives_it) {
+    const auto asked = fe::parse("", "x") + fe::bind("p", "") + fe::parse("", "y") + fe::describe('S', "") +
+                       fe::describe('P', "p") + fe::sync;
+    const auto told = be::parse_complete + be::bind_complete + be::parse_complete + be::parameter_description +
+                      be::description({"y"}) + be::description({"x", "x"}) + be::ready('I');
+    expect_script({client(asked), to_server(asked), server(told), to_client(told), client(use("") + fe::sync),
+                   to_server(use("") + fe::sync), server(answered), to_client(answered), released});
 }
 
 TEST(prepared_unnamed, a_simple_query_ends_it) {

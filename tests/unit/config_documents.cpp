@@ -92,17 +92,7 @@ TEST(config_documents, reference_of_settings) {
 TEST(config_documents, reference_of_options) {
     check_reference_part("databases", option_table(database_options()));
     check_reference_part("users", option_table(user_options()));
-}
-
-TEST(config_documents, reference_of_known_settings) {
-    std::string harmless, security = heading({"Setting", "Values that are accepted"});
-    for (const auto &known : known_settings())
-        if (known.kind == known_class::harmless)
-            harmless += (harmless.empty() ? "" : ",\n") + code(known.name);
-        else
-            security += row({code(known.name), code(known.nothing)});
-    check_reference_part("harmless", harmless + ".\n");
-    check_reference_part("security", security);
+    check_reference_part("peers", option_table(peer_options()));
 }
 
 TEST(config_documents, sample_lists_every_setting) {
@@ -128,6 +118,7 @@ TEST(config_documents, sample_lists_every_setting) {
 TEST(config_documents, sample_names_every_option) {
     const auto text = read("etc/pgsluice.ini");
     const auto users = text.find("[users]");
+    const auto peers = text.find("[peers]");
     const auto global = text.find("[pgbouncer]");
     const auto has_word = [](const std::string &part, std::string_view word) {
         return part.find(" " + std::string(word)) != std::string::npos ||
@@ -135,7 +126,9 @@ TEST(config_documents, sample_names_every_option) {
     };
     for (const auto &option : database_options()) EXPECT_TRUE(has_word(text.substr(0, users), option.name));
     for (const auto &option : user_options())
-        EXPECT_TRUE(has_word(text.substr(users, global - users), option.name)) << option.name;
+        EXPECT_TRUE(has_word(text.substr(users, peers - users), option.name)) << option.name;
+    for (const auto &option : peer_options())
+        EXPECT_TRUE(has_word(text.substr(peers, global - peers), option.name)) << option.name;
 }
 
 /// The sample as it is, and with every setting and entry uncommented: both load without a warning.

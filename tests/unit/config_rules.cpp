@@ -50,8 +50,8 @@ TEST(config_rules, refuses) {
     EXPECT_EQ(fault_of(load_rules("", "", "auth_ident_file = gone\n")),
               "p.ini:8: auth_ident_file = gone: No such file or directory");
     EXPECT_EQ(fault_of(load_rules("", "", "auth_hba_file =\n")), "p.ini:5: auth_type = hba needs auth_hba_file");
-    EXPECT_EQ(fault_of(load_rules("local all all trust", "", "auth_file =\n")),
-              "p.ini:5: auth_type = hba needs auth_file: without it nobody can log in");
+    EXPECT_EQ(warnings_of(load_rules("local all all trust", "", "auth_file =\n")),
+              "p.ini:5: auth_type = hba needs auth_file or auth_user: without them nobody can log in\n");
 }
 
 constexpr built_in everything{true, true}, nothing{false, false};

@@ -2,6 +2,7 @@
 // simple and extended, text and binary, with every cut of its bytes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "core/console_rows.hpp"
@@ -93,9 +94,20 @@ TEST(console_command, what_is_none) {
     EXPECT_EQ(refused("SET a = '" + std::string(256, 'a') + "'"), refusal::console_bad_arguments);
     EXPECT_EQ(refused("SET a = '" + std::string(255, 'a') + "'"), refusal::none);
     EXPECT_EQ(refused("PAUSE app TIMEOUT soon"), refusal::console_bad_arguments);
-    EXPECT_EQ(refused("DISABLE"), refusal::console_database_required);
-    EXPECT_EQ(refused("ENABLE"), refusal::console_database_required);
-    EXPECT_EQ(refused("KILL_CLIENT"), refusal::console_bad_client);
+}
+
+TEST(console_command, what_it_lacks) {
+    EXPECT_EQ(what_lacks(parsed("DISABLE")), refusal::console_database_required);
+    EXPECT_EQ(what_lacks(parsed("ENABLE \"\"")), refusal::console_database_required);
+    EXPECT_EQ(what_lacks(parsed("KILL_CLIENT")), refusal::console_bad_client);
+    for (const auto *const text : {"DISABLE app", "KILL_CLIENT 1", "PAUSE", "KILL", "RELOAD", "SHOW POOLS"})
+        EXPECT_EQ(what_lacks(parsed(text)), refusal::none) << text;
+}
+
+TEST(console_command, the_log_has_no_value_that_is_set) {
+    EXPECT_EQ(text_of(parsed("show pools")), "SHOW pools");
+    EXPECT_EQ(text_of(parsed("PAUSE app")), "PAUSE app");
+    EXPECT_EQ(text_of(parsed("SET auth_ldap_options = 'hunter2'")), "SET auth_ldap_options");
 }
 
 TEST(console_command, what_stats_users_may) {
@@ -266,6 +278,25 @@ TEST(console_session, simple_queries) {
     EXPECT_EQ(it.says(message('X')), "|closed");
 }
 
+TEST(console_session, the_welcome_repeats_what_was_asked_for) {
+    const auto told = [](const std::vector<std::pair<std::string, std::string>> &asked) {
+        effects fx;
+        console_session::welcome(1, "abcd", asked, fx);
+        std::string all;
+        for (const auto &it : frames(fx.to_client.text()))
+            if (it.type == 'S') all += std::string(it.body) + "|";
+        std::replace(all.begin(), all.end(), '\0', ' ');
+        return all;
+    };
+    const std::string ours =
+        "server_version 1.25.2/bouncer |client_encoding UTF8 |server_encoding UTF8 |DateStyle ISO |TimeZone GMT "
+        "|standard_conforming_strings on |is_superuser on |";
+    EXPECT_EQ(told({}), ours);
+    EXPECT_EQ(told({{"extra_float_digits", "2"}}), ours) << "what it has no word for";
+    EXPECT_EQ(told({{"application_name", "x"}, {"timezone", "a"}, {"TIMEZONE", "b"}, {"client_encoding", "LATIN1"}}),
+              ours + "client_encoding LATIN1 |TimeZone b |application_name x |");
+}
+
 TEST(console_session, notices) {
     desk it;
     const auto help = frames(it.says(fe::query("SHOW HELP")));
@@ -285,6 +316,7 @@ TEST(console_session, stats_users_are_held_off) {
     const auto no = refusal_text(refusal::console_admin_needed);
     EXPECT_EQ(it.says(fe::query("PAUSE")), no + ready);
     EXPECT_EQ(it.says(fe::query("SHOW FDS")), no + ready);
+    EXPECT_EQ(it.says(fe::query("DISABLE")), no + ready) << "before what it lacks";
     EXPECT_EQ(it.says(fe::parse("", "KILL app") + fe::bind("", "") + fe::execute("") + message('S')),
               message('1') + message('2') + no + ready);
     EXPECT_EQ(it.asked, std::vector<std::string>{});
@@ -326,7 +358,9 @@ TEST(console_session, binary_results) {
               message('2') + message('D', be16(2) + be32(1) + "x" + be32(3) + "258") + done("SHOW") + ready);
     // As many as there are not.
     const auto wrong = message('B', z("") + z("") + be16(0) + be16(0) + be16(3) + be16(0) + be16(0) + be16(0));
-    EXPECT_TRUE(it.says(wrong).ends_with("|closed"));
+    const auto answer = it.says(wrong + fe::execute("") + message('S'));
+    EXPECT_NE(answer.find("result formats"), std::string::npos);
+    EXPECT_TRUE(answer.ends_with(ready)) << "an error, as PostgreSQL's, and what follows is skipped";
 }
 
 TEST(console_session, rows_by_rows) {
@@ -416,12 +450,39 @@ TEST(console_rows, tables_have_as_many_cells_as_columns) {
     check(console_table::databases, database_rows(all, view));
     check(console_table::pools, pool_rows(view));
     check(console_table::users, user_rows(all, view));
-    check(console_table::lists, list_rows(all, view));
+    check(console_table::lists, list_rows(all, view, {}));
     check(console_table::state, state_rows(view, false));
     EXPECT_EQ(user_rows(all, view)[0][1], console_cell("        7")) << "padded, as PgBouncer has it";
     EXPECT_EQ(user_rows(all, view)[0][2], console_cell(""));
     EXPECT_EQ(database_rows(all, view)[0][15], console_cell(std::int64_t{1})) << "paused";
     EXPECT_EQ(database_rows(all, view)[0][10], console_cell("round-robin"));
+    EXPECT_EQ(user_rows(all, view).back()[0], console_cell("pgbouncer")) << "as there: whose pool the console's is";
+    EXPECT_EQ(list_rows(all, view, {})[1], (console_row{"users", std::int64_t{2}}));
+}
+
+TEST(console_rows, settings_as_pgbouncer_lists_them) {
+    config::settings all;
+    const auto rows = config_rows(all);
+    const auto find = [&](std::string_view name) {
+        return std::find_if(rows.begin(), rows.end(),
+                            [&](const console_row &row) { return row[0] == console_cell(std::string(name)); });
+    };
+    for (const auto *const name : {"auth_dbname", "auth_user", "auth_file", "server_tls13_ciphers", "user"}) {
+        EXPECT_EQ((*find(name))[1], console_cell()) << name;
+        EXPECT_EQ((*find(name))[2], console_cell()) << name;
+    }
+    EXPECT_EQ(find("pool_mode") + 1, find("pool_idle_timeout"));
+    EXPECT_LT(find("pkt_buf"), find("pool_mode"));
+}
+
+TEST(console_rows, addresses_of_names_have_a_port_that_is_none) {
+    name_book book;
+    const base::time_point now{};
+    book.find("db.test", now);
+    book.answered("db.test", {{"127.0.0.1", "::1"}, base::seconds(5), {}}, now);
+    const auto rows = dns_host_rows(book, now);
+    ASSERT_EQ(rows.size(), 1U);
+    EXPECT_EQ(rows[0][2], console_cell("127.0.0.1:0,[::1]:0"));
 }
 
 }  // namespace

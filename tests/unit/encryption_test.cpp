@@ -89,14 +89,14 @@ TEST(client_encryption, nothing_in_the_clear_before_the_handshake) {
 }
 
 TEST(client_encryption, direct) {
-    const auto hello = "\x16\x03\x01\x02\x00\x01"s;
+    const auto hello = "\x16\x03\x01\x02\x00\x01\x00\x01"s;
     for (const auto mode : modes) {
         for (const bool tcp : {true, false}) {
             front it(mode, tcp);
             it.say(hello);
             const bool offered = tcp && mode != sslmode::disable;
             EXPECT_EQ(it.last, offered ? client_next::secure : client_next::close) << to_string(mode);
-            EXPECT_EQ(it.take(), offered ? "" : refused(refusal::bad_startup_length, "16030102"));
+            EXPECT_EQ(it.take(), offered ? "" : refused(refusal::bad_startup_length, "1603010200010001"));
             if (offered) {
                 EXPECT_EQ(it.used, 0U) << "they are the handshake's";
             }
@@ -122,7 +122,7 @@ TEST(client_encryption, once) {
     EXPECT_EQ(gss.take(), refused(refusal::startup_again));
     front direct(sslmode::require);
     direct.secure();
-    EXPECT_EQ(direct.say("\x16\x03\x01\x02"s).last, client_next::close) << "TLS inside TLS";
+    EXPECT_EQ(direct.say("\x16\x03\x01\x02\x00\x01\x00\x01"s).last, client_next::close) << "TLS inside TLS";
     front good(sslmode::require);
     good.say(gssenc_request).say(ssl_request);
     EXPECT_EQ(good.take(), "NS");

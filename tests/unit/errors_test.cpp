@@ -25,7 +25,6 @@ TEST(errors, words_as_clients_know_them) {
          {"FATAL", "08P01", "invalid startup packet layout: expected terminator as last byte"}},
         {refusal::protocol_2, {"FATAL", "0A000", "old V2 protocol not supported"}},
         {refusal::bad_protocol, {"FATAL", "0A000", "bad packet header: 'X'"}},
-        {refusal::bad_cancel_request, {"FATAL", "08P01", "bad cancel request"}},
         {refusal::data_after_ssl_request, {"FATAL", "08P01", "received unencrypted data after SSL request"}},
         {refusal::data_after_gssenc_request,
          {"FATAL", "08P01", "received unencrypted data after GSSAPI encryption request"}},
@@ -34,17 +33,17 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::ssl_required, {"FATAL", "08P01", "SSL required"}},
         {refusal::no_user, {"FATAL", "28000", "no username supplied"}},
         {refusal::user_too_long, {"FATAL", "28000", "username too long"}},
-        {refusal::database_too_long, {"FATAL", "3D000", "database name too long"}},
         {refusal::bad_options,
          {"FATAL", "0A000",
           "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"}},
         {refusal::invalid_replication, {"FATAL", "22023", "invalid value for parameter \"replication\": \"X\""}},
-        {refusal::bad_login_message, {"FATAL", "08P01", "bad packet during login"}},
+        {refusal::bad_login_message, {"FATAL", "08P01", "bad packet"}},
         {refusal::password_failed, {"FATAL", "28P01", "password authentication failed"}},
         {refusal::sasl_failed, {"FATAL", "28P01", "SASL authentication failed"}},
         {refusal::sasl_mechanism, {"FATAL", "08P01", "client selected an invalid SASL authentication mechanism"}},
         {refusal::trust_failed, {"FATAL", "28000", "\"trust\" authentication failed"}},
-        {refusal::auth_query_failed, {"FATAL", "57P03", "the user could not be looked up"}},
+        {refusal::auth_query_failed, {"FATAL", "57P03", "bouncer config error"}},
+        {refusal::too_many_lookups, {"FATAL", "53300", "too many users are being looked up"}},
         {refusal::login_rejected, {"FATAL", "28000", "login rejected"}},
         {refusal::peer_failed, {"FATAL", "28000", "unix socket login rejected"}},
         {refusal::pam_failed, {"FATAL", "28000", "PAM authentication failed"}},
@@ -76,12 +75,15 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::transaction_timeout, {"FATAL", "25P04", "transaction timeout"}},
         {refusal::client_idle_timeout, {"FATAL", "57P05", "client_idle_timeout"}},
         {refusal::server_shutting_down, {"FATAL", "57P01", "server shutting down"}},
+        {refusal::configuration_changed, {"FATAL", "57P01", "database configuration changed"}},
+        {refusal::suspend_timeout, {"FATAL", "57P01", "suspend_timeout"}},
         {refusal::statement_mode_transaction,
          {"FATAL", "0A000", "transaction blocks not allowed in statement pooling mode"}},
         {refusal::server_gone, {"FATAL", "08006", "server conn crashed?"}},
         {refusal::invalid_server_parameter, {"FATAL", "22023", "invalid server parameter"}},
+        {refusal::bad_packet_header, {"FATAL", "08P01", "bad packet header: 'X'"}},
         {refusal::protocol_violation, {"FATAL", "08P01", "unknown pkt"}},
-        {refusal::message_too_long, {"FATAL", "54000", "packet too long (max_packet_size)"}},
+        {refusal::message_too_long, {"FATAL", "54000", "bad packet header: 'X'"}},
         {refusal::head_too_long, {"FATAL", "54000", "statement or portal name too long"}},
         {refusal::pqexec_disallowed, {"FATAL", "0A000", "PQexec disallowed"}},
         {refusal::prepared_unsupported, {"ERROR", "0A000", "named prepared statements are switched off"}},
@@ -89,6 +91,7 @@ TEST(errors, words_as_clients_know_them) {
         {refusal::duplicate_statement, {"ERROR", "42P05", "prepared statement \"X\" already exists"}},
         {refusal::statement_too_long, {"ERROR", "54000", "prepared statement too long"}},
         {refusal::too_many_statements, {"ERROR", "53200", "too many prepared statements"}},
+        {refusal::too_many_portals, {"ERROR", "53200", "too many portals"}},
         {refusal::statement_in_doubt, {"FATAL", "08P01", "prepared statement after a broken COPY"}},
         {refusal::rows_changed, {"ERROR", "0A000", "cached plan must not change result type"}},
         {refusal::canceled, {"ERROR", "57014", "canceling statement due to user request"}},
@@ -178,6 +181,8 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
         {refusal::idle_transaction_timeout, "idle_transaction_timeout"},
         {refusal::transaction_timeout, "transaction_timeout"},
         {refusal::client_idle_timeout, "client_idle_timeout"},
+        {refusal::configuration_changed, "server_fast_close"},
+        {refusal::suspend_timeout, "suspend_timeout"},
         {refusal::message_too_long, "max_packet_size"},
         {refusal::no_such_database, "[databases]"},
         {refusal::prepared_unsupported, "max_prepared_statements"},
@@ -186,6 +191,20 @@ TEST(errors, limits_and_timeouts_say_which_setting_and_what_to_do) {
         const auto text = words(it.which);
         EXPECT_NE((text.detail + std::string(text.hint)).find(it.setting), std::string::npos) << text.message;
     }
+}
+
+TEST(errors, a_header_is_shown_as_pgbouncer_shows_it) {
+    EXPECT_EQ(header_in_hex("Q\0\0\0\2"s), "5100000002");
+    EXPECT_EQ(header_in_hex("Q\0\0\x13\x8cxxxx"s), "510000138c787878") << "of a longer one eight bytes";
+    EXPECT_EQ(header_in_hex(""), "");
+}
+
+TEST(errors, what_more_is_known_stands_in_the_detail) {
+    std::string out;
+    append_refusal(out, refusal::server_login_failing, "connect failed", error_codes::standard, "Connection refused");
+    const auto body = frames(out).at(0).body;
+    EXPECT_EQ(field(body, 'M'), "server login has been failing, cached error: connect failed (server_login_retry)");
+    EXPECT_EQ(field(body, 'D'), "Connection refused");
 }
 
 TEST(errors, an_argument_may_hold_anything) {

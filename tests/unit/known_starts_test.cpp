@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "net/shared_starts.hpp"
 #include "support/rig.hpp"
 
 namespace pgsluice::core {
@@ -55,6 +56,37 @@ TEST(known_starts, the_servers_form_of_what_was_asked_for_and_nothing_else) {
     it.accepted(begun, now);
     it.accepted(next, now);
     EXPECT_EQ(it.begin(1, own, {{"timezone", "cet"}, {"geqo", "off"}}), next) << "once";
+}
+
+TEST(known_starts, very_many_wishes_are_as_one_after_the_other) {
+    const auto own = defaults();
+    known_starts::asked wishes;
+    parameter_set expected = *own;
+    for (int i = 0; i < 2000; ++i) {  // each name twice, in another spelling, and out of order
+        wishes.emplace_back((i % 2 == 0 ? "my.p" : "MY.P") + std::to_string(i * 7 % 1000), std::to_string(i));
+        expected.put({.name = wishes.back().first, .value = wishes.back().second});
+    }
+    wishes.emplace_back("timezone", "cet");
+    wishes.emplace_back("IN_HOT_STANDBY", "off");
+    expected.put({.name = "TimeZone", .value = "cet", .reported = true});
+    known_starts plain;
+    EXPECT_EQ(*plain.begin(1, own, wishes), expected);
+    EXPECT_EQ(plain.size(), 0U) << "too long to be remembered";
+    net::shared_starts shared;
+    EXPECT_EQ(*shared.begin(1, own, wishes), expected);
+}
+
+TEST(known_starts, shared_by_threads_it_gives_the_same) {
+    net::shared_starts it;
+    const auto own = defaults();
+    const auto one = it.begin(1, own, {{"timezone", "cet"}});
+    EXPECT_EQ(it.begin(1, defaults(), {{"timezone", "cet"}}), one);
+    EXPECT_EQ(it.begin(1, own, {{"timezone", "UTC"}}), own);
+    EXPECT_EQ(it.size(), 1U);
+    auto now = *one;
+    now.put({.name = "TimeZone", .value = "CET", .reported = true, .confirmed = true});
+    it.accepted(one, now);
+    EXPECT_EQ(it.begin(1, own, {{"timezone", "cet"}})->value("TimeZone"), "CET");
 }
 
 TEST(known_starts, is_bounded) {

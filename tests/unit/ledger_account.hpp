@@ -36,7 +36,7 @@ public:
     config::database &add_database(const std::string &name) {
         auto &entry = settings->databases[name];
         entry.name = name;
-        entry.hosts = {"h0", "h1"};
+        entry.hosts = {"h0"};
         return entry;
     }
     account &open_book(base::worker_index count = 1) {
@@ -144,6 +144,7 @@ inline const login_error refused_by_server{"3D000", "no such database", true};
 inline const login_error starting_up{"57P03", "starting up", true};
 inline const login_error not_able{"28P01", "server login failed: wrong password type", false, false, "only md5"};
 inline const login_error unreachable{"08006", "connection refused", false};
+inline const login_error no_socket{.sqlstate = "53000", .message = "too many open files", .ours = true};
 
 /// Settings to change and to reload.
 inline std::shared_ptr<config::settings> copy(const account &a) {

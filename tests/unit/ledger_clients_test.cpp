@@ -104,6 +104,45 @@ TEST(ledger_clients, a_refused_one_costs_nothing) {
     EXPECT_EQ(a.join(a.connect()).why, refusal::none);
 }
 
+/// What check() demands after each: that no user and no route is remembered for nobody.
+TEST(ledger_clients, made_up_users_leave_nothing_behind) {
+    account a;
+    a.settings->global.auth_type = config::auth_type::any;
+    a.settings->databases["db"].user = "forced";
+    a.add_database("other").user = "forced";
+    a.settings->global.max_db_client_connections = 2;
+    a.open_book();
+    auto *const stays = a.client(0, "db", "stays");
+    for (int i = 0; i < 1000; ++i) {
+        const auto name = "u" + std::to_string(i);
+        auto *const seat = a.client(0, "db", name);
+        auto *const elsewhere = a.client(0, "other", name);
+        auto *const refused = a.connect();
+        EXPECT_EQ(a.join(refused, "db", "refused" + name).why, refusal::too_many_database_clients);
+        ASSERT_EQ(a.it->view(a.now).users.size(), 3U) << "forced, stays and this one";
+        for (auto *const it : {seat, refused, elsewhere}) a.leave(it);
+        ASSERT_EQ(a.it->view(a.now).users.size(), 2U);
+    }
+    // As well after a reload.
+    auto *const last = a.client(0, "db", "last");
+    a.it->apply(copy(a), a.now, a.out);
+    a.checked();
+    EXPECT_EQ(a.it->view(a.now).users.at("last").clients, 1);
+    a.leave(last);
+    a.leave(stays);
+    EXPECT_EQ(a.it->view(a.now).users.size(), 1U);
+}
+
+TEST(ledger_clients, clients_of_one_user_share_a_route) {
+    account a;
+    a.open_book();
+    auto *const one = a.client();
+    auto *const two = a.client();
+    EXPECT_EQ(one->route, two->route);
+    a.leave(one);
+    EXPECT_EQ(a.client()->route, two->route);
+}
+
 TEST(ledger_clients, no_such_database_and_no_forced_user) {
     account a;
     a.settings->global.auth_type = config::auth_type::any;
@@ -189,7 +228,17 @@ TEST(ledger_login, a_standby_is_asked_again_before_it_greets) {
     a.it->closing(*server, a.now, a.out);
     a.closed(server);
     EXPECT_FALSE(a.join(a.connect()).greeting);
-    EXPECT_EQ(a.opens().size(), 1U);
+    auto *const next = a.opens().at(0);
+    a.opened(next);
+    EXPECT_EQ(a.take(order::kind::welcome).size(), 1U);
+    // One that does not answer makes room for another, whose words count.
+    a.pass(seconds(1));
+    EXPECT_FALSE(a.join(a.connect()).greeting);
+    a.pass(a.settings->global.server_connect_timeout);
+    a.it->closing(*next, a.now, a.out);
+    a.checked();
+    a.opened(a.opens().at(0));
+    EXPECT_EQ(a.take(order::kind::welcome).size(), 1U);
 }
 
 TEST(ledger_login, what_will_not_change_reaches_those_who_wait_and_is_cached) {
@@ -207,6 +256,7 @@ TEST(ledger_login, what_will_not_change_reaches_those_who_wait_and_is_cached) {
         const auto early = a.join(a.connect());
         EXPECT_EQ(early.why, refusal::server_login_failing);
         EXPECT_EQ(early.argument, error.message);
+        EXPECT_EQ(early.detail, error.detail);
         EXPECT_TRUE(a.opens().empty());
         a.pass(base::microseconds(1));
         EXPECT_EQ(a.join(a.connect()).why, refusal::none);
@@ -291,35 +341,6 @@ TEST(ledger_login, a_working_pool_takes_a_failure_calmly) {
     EXPECT_EQ(a.opened(opens[1]).next, step::grant);
     a.tick();
     EXPECT_EQ(a.opens().size(), 1U);
-}
-
-TEST(ledger_login, hosts_take_turns_or_stay) {
-    for (const bool balance : {true, false}) {
-        account a;
-        a.settings->databases["db"].load_balance = balance;
-        a.settings->global.server_login_retry = base::duration(0);
-        a.settings->global.default_pool_size = 10;
-        a.open_book();
-        a.join(a.connect());
-        auto first = a.take(order::kind::open);
-        EXPECT_EQ(first.at(0).connect->host, 0U);
-        a.opened(static_cast<server_seat *>(first[0].seat));
-        std::vector<std::size_t> hosts;
-        for (int i = 0; i < 3; ++i) {
-            auto *const client = a.client();
-            if (a.want(client) != nullptr) continue;
-            for (const auto &order : a.take(order::kind::open)) hosts.push_back(order.connect->host);
-        }
-        EXPECT_EQ(hosts, balance ? (std::vector<std::size_t>{1, 0}) : (std::vector<std::size_t>{0, 0}));
-    }
-    account a;
-    a.settings->databases["db"].load_balance = false;
-    a.settings->global.server_login_retry = base::duration(0);
-    a.open_book();
-    a.join(a.connect());
-    a.fail(a.opens().at(0), unreachable);
-    a.tick();
-    EXPECT_EQ(a.take(order::kind::open).at(0).connect->host, 1U) << "until it fails";
 }
 
 // ---- pass-through ----

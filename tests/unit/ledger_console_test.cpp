@@ -41,17 +41,94 @@ TEST(ledger_console, pause_of_one_database) {
     EXPECT_EQ(a.it->resume("", a.now, a.out), refusal::console_not_paused);
 }
 
-TEST(ledger_console, resume_of_all_ends_every_pause) {
+TEST(ledger_console, pause_does_not_wait_for_a_login) {
     account a;
     a.open_book();
+    a.join(a.connect(0), "db", "u");
+    EXPECT_EQ(a.opens().size(), 1U);
     EXPECT_EQ(a.it->pause("db", a.out), refusal::none);
+    EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"pause mode"}));
+    EXPECT_TRUE(a.it->drained("db"));
+    EXPECT_EQ(a.it->resume("db", a.now, a.out), refusal::none);
+    const auto opens = a.opens();
+    ASSERT_EQ(opens.size(), 1U) << "for who waits for the greeting";
+    EXPECT_EQ(a.it->pause("db", a.out), refusal::none);
+    EXPECT_EQ(a.take(order::kind::close).size(), 1U);
+    EXPECT_EQ(a.it->resume("db", a.now, a.out), refusal::none);
+    EXPECT_EQ(a.opened(opens[0]).next, handing_on::step::close) << "it was faster than the order";
+}
+
+TEST(ledger_console, resume_of_all_leaves_a_database_paused) {
+    account a;
+    a.add_database("other");
+    a.open_book();
+    EXPECT_EQ(a.it->may_suspend(), refusal::none);
+    EXPECT_EQ(a.it->pause("db", a.out), refusal::none);
+    EXPECT_EQ(a.it->may_suspend(), refusal::console_suspend_while_paused);
     EXPECT_EQ(a.it->pause("", a.out), refusal::none);
+    EXPECT_EQ(a.it->may_suspend(), refusal::console_already_paused);
     EXPECT_EQ(a.it->pause("", a.out), refusal::console_already_paused);
+    EXPECT_EQ(a.it->pause("other", a.out), refusal::console_already_paused);
+    EXPECT_EQ(a.it->kill("", a.out), refusal::console_already_paused);
+    EXPECT_EQ(a.it->kill("other", a.out), refusal::console_already_paused);
+    auto view = a.it->view(a.now);
+    EXPECT_TRUE(view.paused);
+    EXPECT_TRUE(view.databases.at("db").paused);
+    EXPECT_FALSE(view.databases.contains("other") && view.databases.at("other").paused) << "not by its name";
+    EXPECT_EQ(a.it->resume("other", a.now, a.out), refusal::console_database_not_paused);
     EXPECT_EQ(a.it->resume("", a.now, a.out), refusal::none);
-    EXPECT_FALSE(a.it->any_paused());
+    EXPECT_FALSE(a.it->is_paused(""));
+    EXPECT_TRUE(a.it->is_paused("db"));
+    EXPECT_EQ(a.it->resume("", a.now, a.out), refusal::console_not_paused);
+    EXPECT_EQ(a.it->kill("db", a.out), refusal::none) << "it alone is paused";
+    EXPECT_EQ(a.it->resume("db", a.now, a.out), refusal::none);
     a.it->shut_down(true, a.out);
     EXPECT_EQ(a.it->pause("", a.out), refusal::console_shutting_down);
     EXPECT_EQ(a.it->resume("", a.now, a.out), refusal::console_shutting_down);
+    EXPECT_EQ(a.it->may_suspend(), refusal::console_shutting_down);
+}
+
+TEST(ledger_console, pause_and_disable_go_with_their_database) {
+    account a;
+    a.add_database("other");
+    a.open_book();
+    auto *const one = a.client();
+    EXPECT_EQ(a.it->pause("db", a.out), refusal::none);
+    a.it->disable("other", true);
+    a.it->apply(copy(a), a.now, a.out);
+    EXPECT_TRUE(a.it->is_paused("db")) << "a reload alone changes nothing";
+    EXPECT_EQ(a.join(a.connect(), "other").why, refusal::database_disabled);
+    const auto full = copy(a);
+    a.settings->databases.erase("db");
+    a.settings->databases.erase("other");
+    a.it->apply(copy(a), a.now, a.out);
+    a.checked();
+    EXPECT_FALSE(a.it->has_database("db"));
+    EXPECT_EQ(a.take(order::kind::refuse).at(0).refused, refusal::database_removed);
+    a.leave(one);
+    a.it->apply(full, a.now, a.out);
+    EXPECT_FALSE(a.it->is_paused("db"));
+    EXPECT_EQ(a.join(a.connect(), "other").why, refusal::none);
+}
+
+TEST(ledger_console, what_is_known_of_a_wildcard) {
+    account a;
+    a.settings->wildcard = a.settings->databases.at("db");
+    a.open_book();
+    EXPECT_TRUE(a.it->has_database("any"));
+    EXPECT_FALSE(a.it->knows_database("any"));
+    EXPECT_EQ(a.it->resume("any", a.now, a.out), refusal::console_database_not_paused);
+    EXPECT_FALSE(a.it->view(a.now).databases.contains("any")) << "a refusal leaves nothing behind";
+    EXPECT_EQ(a.it->pause("any", a.out), refusal::none);
+    EXPECT_TRUE(a.it->knows_database("any"));
+    EXPECT_TRUE(a.it->knows_database("db"));
+    EXPECT_EQ(a.it->resume("any", a.now, a.out), refusal::none);
+    EXPECT_EQ(a.it->pause("any", a.out), refusal::none);
+    a.it->apply(copy(a), a.now, a.out);
+    EXPECT_TRUE(a.it->is_paused("any")) << "* still stands for it";
+    a.settings->wildcard.reset();
+    a.it->apply(copy(a), a.now, a.out);
+    EXPECT_FALSE(a.it->is_paused("any"));
 }
 
 TEST(ledger_console, a_disabled_database_lets_nobody_in) {
@@ -85,7 +162,7 @@ TEST(ledger_console, reconnect) {
     for (auto *const fresh : a.opens()) a.opened(fresh);
     EXPECT_EQ(a.take(order::kind::welcome).size(), 1U);
     a.it->reconnect("", a.now, a.out);
-    EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"obsolete connection"})) << "idle ones at once";
+    EXPECT_EQ(a.closes(), (std::vector<std::string_view>{"database configuration changed"})) << "idle ones at once";
 }
 
 TEST(ledger_console, kill) {
@@ -94,7 +171,7 @@ TEST(ledger_console, kill) {
     auto *const one = a.client();
     auto *const two = a.client();
     auto *const server = a.want(one);
-    a.it->kill("db", a.out);
+    EXPECT_EQ(a.it->kill("db", a.out), refusal::none);
     a.checked();
     EXPECT_TRUE(a.it->is_paused("db"));
     const auto refused = a.take(order::kind::refuse);

@@ -123,5 +123,50 @@ TEST(ledger_secrets, one_that_was_refused_after_another_was_found_is_not_asked_a
     EXPECT_EQ(a.secret_of_next(), "new");
 }
 
+/// An entry with user= and no password, of a user that auth_file lacks: auth_query is asked when a server wants one.
+TEST(ledger_secrets, the_password_of_a_forced_user_is_looked_up) {
+    const login_error wanted{"28P01", "server login failed: wrong password type", false, false, "none"};
+    found_users a;
+    a.settings->databases["db"].user = "u";
+    a.open_book();
+    const auto come = [&] { return a.join(a.connect(), "db", "bob").why; };
+    const auto try_it = [&](std::string_view with, const login_error &error) {
+        EXPECT_EQ(a.secret_of_next(), with);
+        a.fail(a.last, error);
+    };
+    come();
+    try_it("", unreachable);
+    EXPECT_TRUE(a.take(order::kind::find_secret).empty()) << "no server has asked for one";
+    a.pass(seconds(15));
+    a.tick();
+    // A look-up that fails is the server's refusal, and is tried again with the next attempt.
+    for (const auto &none : {secret_answer{secret_answer::kind::failed}, secret_answer{secret_answer::kind::unknown}}) {
+        try_it("", wanted);
+        a.answer(none);
+        EXPECT_EQ(a.take(order::kind::refuse_by_server).size(), 1U);
+        EXPECT_TRUE(a.opens().empty()) << "not sooner than server_login_retry";
+        a.pass(seconds(15));
+        come();
+    }
+    try_it("", wanted);
+    EXPECT_EQ(come(), refusal::none) << "who comes meanwhile waits too";
+    a.answer({secret_answer::kind::found, found_users::secret("one")});
+    EXPECT_EQ(a.secret_of_next(), "one");
+    a.opened(a.last);
+    EXPECT_EQ(a.take(order::kind::welcome).size(), 2U);
+    // It has been changed: no client's login tells.
+    for (auto *const client : {a.connect(), a.connect()}) {
+        a.join(client, "db", "bob");
+        a.want(client);
+    }
+    for (int i = 0; i < 2; ++i) {
+        try_it("one", refused_secret);
+        a.answer({secret_answer::kind::found, found_users::secret(i == 0 ? "one" : "two")});
+        a.pass(seconds(15));
+        a.tick();
+    }
+    EXPECT_EQ(a.secret_of_next(), "two");
+}
+
 }  // namespace
 }  // namespace pgsluice::core

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "core/ledger.hpp"
 #include "unit/ledger_account.hpp"
@@ -126,7 +127,9 @@ TEST(ledger_pool, reserve_after_its_timeout) {
     EXPECT_TRUE(a.opens().empty());
     a.pass(base::microseconds(1));
     a.tick();
-    EXPECT_EQ(a.opens().size(), 2U) << "and no more than that";
+    const auto opened = a.take(order::kind::open);
+    EXPECT_EQ(opened.size(), 2U) << "and no more than that";
+    for (const auto &it : opened) EXPECT_TRUE(it.client) << "the log tells for whom";
     EXPECT_EQ(a.it->servers(), 3U);
     account off;
     off.settings->global.default_pool_size = 1;
@@ -138,6 +141,23 @@ TEST(ledger_pool, reserve_after_its_timeout) {
     off.pass(seconds(1000));
     off.tick();
     EXPECT_TRUE(off.opens().empty()) << "0 turns the reserve off";
+}
+
+TEST(ledger_pool, limits_as_large_as_they_may_be) {
+    account a;
+    auto &global = a.settings->global;
+    for (auto *const it : {&global.default_pool_size, &global.reserve_pool_size, &global.max_db_connections,
+                           &global.max_user_connections})
+        *it = std::numeric_limits<int>::max();
+    global.reserve_pool_timeout = seconds(5);
+    a.open_book();
+    auto *const client = a.client();
+    auto *const server = a.want(client);
+    a.tick();
+    EXPECT_TRUE(a.closes().empty()) << "the sum of two is no negative number";
+    EXPECT_EQ(a.give_back(server).next, step::idle);
+    a.tick();
+    EXPECT_TRUE(a.closes().empty());
 }
 
 TEST(ledger_pool, min_pool_size) {
@@ -336,7 +356,7 @@ TEST(ledger_age, server_idle_timeout_down_to_the_minimum) {
     a.pass(seconds(600) - base::microseconds(1));
     a.tick();
     EXPECT_TRUE(a.closes().empty());
-    a.pass(base::microseconds(1));
+    a.pass(ledger::between_quiet_looks);
     a.tick();
     const auto closes = a.closes();
     EXPECT_EQ(closes, (std::vector<std::string_view>(3, "server idle timeout")));
@@ -361,14 +381,14 @@ TEST(ledger_age, server_lifetime_ends_them_one_after_the_other) {
     a.pass(seconds(400) - base::microseconds(1));
     a.tick();
     EXPECT_TRUE(a.closes().empty());
-    a.pass(base::microseconds(1));
+    a.pass(ledger::between_quiet_looks);
     for (int i = 0; i < 4; ++i) {
         a.tick();
         EXPECT_EQ(a.closes().size(), 1U) << "spaced by lifetime / pool_size";
-        a.pass(seconds(100) - base::microseconds(1));
+        a.pass(seconds(100) - ledger::between_quiet_looks - base::microseconds(1));
         a.tick();
         EXPECT_TRUE(a.closes().empty());
-        a.pass(base::microseconds(1));
+        a.pass(ledger::between_quiet_looks + base::microseconds(1));
     }
 }
 
@@ -431,6 +451,33 @@ TEST(ledger_check, a_check_that_fails_opens_another) {
     EXPECT_TRUE(a.opens().empty());
     a.closed(server);
     EXPECT_EQ(a.opens().size(), 1U);
+}
+
+TEST(ledger_check, where_one_is_silent_those_idle_for_as_long_are_not_tried) {
+    for (const bool silent : {false, true}) {
+        account a;
+        a.settings->global.server_check_delay = seconds(30);
+        a.settings->global.server_connect_timeout = seconds(15);
+        a.settings->global.default_pool_size = 5;
+        a.open_book();
+        std::vector<client_seat *> clients{a.client(), a.client(), a.client()};
+        std::vector<server_seat *> servers{a.want(clients[0])};
+        for (auto i : {1U, 2U}) a.want(clients[i]);
+        for (auto *const it : a.opens()) a.opened(servers.emplace_back(it));
+        ASSERT_EQ(servers.size(), 3U);
+        for (auto *const it : servers) a.give_back(it);
+        a.pass(seconds(30));
+        EXPECT_EQ(a.want(clients[0]), nullptr);
+        const auto checks = a.take(order::kind::check);
+        ASSERT_EQ(checks.size(), 1U);
+        a.pass(silent ? seconds(15) : seconds(1));
+        a.it->closing(*a.names.at(checks[0].server), a.now, a.out);
+        a.checked();
+        EXPECT_EQ(a.take(order::kind::check).size(), silent ? 0U : 1U)
+            << "one that failed at once says nothing of others";
+        EXPECT_EQ(a.opens().size(), silent ? 1U : 0U);
+        EXPECT_EQ(a.closes().size(), silent ? 2U : 0U);
+    }
 }
 
 TEST(ledger_check, none_without_a_query_and_always_at_zero) {

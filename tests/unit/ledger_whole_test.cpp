@@ -61,6 +61,16 @@ TEST(ledger_whole, shut_down) {
     EXPECT_TRUE(a.opens().empty()) << "RESUME is ignored now";
 }
 
+TEST(ledger_whole, who_had_connected_before_a_shutdown_is_let_in) {
+    account a;
+    a.open_book();
+    auto *const early = a.connect(), *const later = a.connect();
+    a.it->shut_down(false, a.out);
+    EXPECT_EQ(a.join(early).why, refusal::none);
+    a.it->shut_down(true, a.out);
+    EXPECT_EQ(a.join(later).why, refusal::shutting_down) << "but not when nobody is waited for";
+}
+
 TEST(ledger_reload, a_lower_limit_is_reached_by_closing) {
     account a;
     a.settings->global.default_pool_size = 4;
@@ -170,15 +180,14 @@ TEST(ledger_reload, a_forced_users_password) {
 TEST(ledger_reload, limits_and_mode_reach_clients_that_are_in) {
     account a;
     a.open_book();
-    a.client();
+    auto *const client = a.client();
     auto fresh = copy(a);
     fresh->global.query_timeout = seconds(7);
     fresh->global.pool_mode = config::pool_mode::session;
     a.it->apply(fresh, a.now, a.out);
-    const auto orders = a.take(order::kind::reroute);
-    ASSERT_EQ(orders.size(), 1U);
-    EXPECT_EQ(orders[0].new_route->limits.query_timeout, seconds(7));
-    EXPECT_EQ(orders[0].new_route->settings->pool_mode, config::pool_mode::session);
+    EXPECT_EQ(a.take(order::kind::reroute).size(), 1U);
+    EXPECT_EQ(client->route->limits.query_timeout, seconds(7));
+    EXPECT_EQ(client->route->settings->pool_mode, config::pool_mode::session);
     EXPECT_TRUE(a.closes().empty());
 }
 

@@ -40,6 +40,29 @@ parameter_set usual() {
     return it;
 }
 
+TEST(parameter_set, many_changes_at_once_are_as_one_after_the_other) {
+    const auto first = test::seed(1);
+    for (std::uint64_t seed = first; seed < first + 500; ++seed) {
+        std::mt19937_64 random(seed);
+        const auto some = [&] {
+            std::map<std::string, std::string> all;
+            for (auto left = random() % 8; left > 0; --left)
+                all[std::string(1, "abcdefgh"[random() % 8])] = "v" + std::to_string(random() % 3);
+            return all;
+        };
+        parameter_set base, appended;
+        for (const auto &[name, value] : some()) base.put(asked(name, value));
+        std::vector<parameter> changes;
+        const auto texts = some();
+        for (const auto &[name, value] : texts) changes.push_back(reported(name, value));
+        auto expected = base;
+        for (const auto &it : changes) expected.put(it);
+        EXPECT_EQ(base.with(changes), expected) << "PGSLUICE_TEST_SEED=" << seed;
+        for (const auto it : expected) appended.append(it);
+        EXPECT_EQ(appended, expected) << "PGSLUICE_TEST_SEED=" << seed;
+    }
+}
+
 std::map<std::string, std::string> values_of(const parameter_set &set) {
     std::map<std::string, std::string> all;
     for (const auto it : set) all[sql_session::lower(std::string(it.name))] = it.value;

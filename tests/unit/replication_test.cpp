@@ -253,6 +253,22 @@ TEST(replication_ledger, a_pool_that_fails_does_not_keep_it_from_asking) {
     EXPECT_EQ(a.opened(own).next, step::grant);
 }
 
+TEST(replication_ledger, a_lack_of_descriptors_is_waited_out) {
+    account a;
+    a.open_book();
+    a.replica();
+    auto *own = a.opens();
+    a.it->open_failed(*own, {.sqlstate = "53000", .message = "too many open files", .ours = true}, a.now, a.out);
+    a.closed(own);
+    EXPECT_EQ(a.opens(), nullptr);
+    EXPECT_FALSE(a.take(order::kind::refuse_by_server));
+    a.now += base::milliseconds(100);
+    a.it->tick(a.now, a.out);
+    own = a.opens();
+    ASSERT_NE(own, nullptr);
+    EXPECT_EQ(a.opened(own).next, step::grant);
+}
+
 TEST(replication_ledger, an_older_protocol_is_asked_for_at_once) {
     account a;
     a.open_book();
@@ -276,10 +292,9 @@ TEST(replication_ledger, reload_pause_and_shutdown) {
     a.opened(own);
     a.reload();
     EXPECT_FALSE(a.take(order::kind::close)) << "nothing has changed for it";
-    const auto rerouted = a.take(order::kind::reroute);
-    ASSERT_TRUE(rerouted);
-    EXPECT_EQ(rerouted->new_route->replicates, replication::physical);
-    EXPECT_EQ(rerouted->new_route->settings->pool_mode, config::pool_mode::session);
+    EXPECT_TRUE(a.take(order::kind::reroute));
+    EXPECT_EQ(replica->route->replicates, replication::physical);
+    EXPECT_EQ(replica->route->settings->pool_mode, config::pool_mode::session);
     // Opened under what is gone: another one is opened for the same client.
     auto *const second = a.replica();
     auto *const outdated = a.opens();

@@ -429,6 +429,25 @@ TEST(cancel, of_one_query_is_one_and_of_the_next_another) {
     EXPECT_EQ(it.cancels, 2);
 }
 
+/// What it was meant for has ended while it waited for the one before.
+TEST(cancel, that_comes_too_late_strikes_nothing) {
+    world around;
+    rig it(around);
+    it.welcomed();
+    it.client_sends(fe::query("a") + fe::query("b"));
+    EXPECT_EQ(it.cancel(), cancel_answer::begin);
+    it.server_sends(canceled + be::ready('I'));
+    EXPECT_EQ(it.cancel(), cancel_answer::wait) << "of b";
+    it.server_sends(be::selected("1") + be::ready('I'));
+    it.client_sends(fe::query("c"));
+    ASSERT_NE(it.server(), nullptr) << "held by the first";
+    EXPECT_EQ(it.take_server(), fe::query("a") + fe::query("b") + fe::query("c"));
+    it.cancel_over();
+    EXPECT_EQ(it.cancels, 1);
+    it.server_sends(be::selected("1") + be::ready('I'));
+    EXPECT_EQ(it.idle(), 1U);
+}
+
 TEST(cancel, with_nothing_to_cancel) {
     world around;
     rig it(around);
@@ -498,6 +517,42 @@ TEST(cancel, of_a_request_that_waits_for_its_server_to_be_ready) {
         EXPECT_EQ(it.server(), nullptr);
         EXPECT_EQ(it.idle(), 1U);
     }
+}
+
+TEST(cancel, twice_of_a_request_that_is_not_here_whole) {
+    world around;
+    rig it(around);
+    it.welcomed({{"user", "app"}, {"database", "db"}, {"TimeZone", "CET"}});
+    const auto asked = fe::query(std::string(100'000, ' '));
+    it.client_sends(asked.substr(0, 100));
+    ASSERT_EQ(it.client().state(), client_state::preparing);
+    effects fx;
+    std::size_t taken = 0;
+    EXPECT_TRUE(it.client().on_cancel_unsent(asked.substr(0, 100), taken, around.now, fx));
+    it.drop_unread(taken);
+    EXPECT_FALSE(it.client().on_cancel_unsent(asked.substr(100, 100), taken, around.now, fx)) << "that is no header";
+    it.client_sends(asked.substr(100) + fe::query("next"));
+    it.take_server();
+    it.server_sends(be::parameter("TimeZone", "CET") + be::complete("SET") + be::ready('I'));
+    EXPECT_EQ(it.take_server(), fe::query("next"));
+}
+
+/// The next client is told why its server has gone, whatever the last one was told.
+TEST(farewell, the_last_words_were_anothers) {
+    world around;
+    rig it(around);
+    it.welcomed();
+    it.client_sends(fe::unnamed("broken"));
+    it.server_sends(be::error("ERROR", "42601", "syntax error"));
+    it.client_vanishes();
+    it.server_sends(be::ready('I'));
+    ASSERT_EQ(it.idle(), 1U);
+    rig next(around, 0);
+    next.welcomed();
+    next.add_server(it.take_idle());
+    next.client_sends(fe::query("a"));
+    ASSERT_NE(next.server(), nullptr);
+    EXPECT_FALSE(next.server()->said_last_words());
 }
 
 }  // namespace

@@ -262,7 +262,12 @@ TEST(server_login, failures) {
         {"no mechanism of ours", "x", be::auth(10, "SCRAM-SHA-1\0\0"s), "28P01", false},
         {"a list without end", "x", be::auth(10, "SCRAM-SHA-256\0"s), "28P01", false},
         {"bytes behind the list", "x", be::auth(10, "SCRAM-SHA-256\0\0x"s), "28P01", false},
-        {"SCRAM twice", "x", be::auth(10, "SCRAM-SHA-256\0\0"s) + be::auth(10, "SCRAM-SHA-256\0\0"s), "28P01", false},
+        {"SCRAM twice", "x", be::auth(10, "SCRAM-SHA-256\0\0"s) + be::auth(10, "SCRAM-SHA-256\0\0"s), "08P01", false},
+        {"md5 twice", "x", be::auth(5, "salt") + be::auth(5, "tlas"), "08P01", false},
+        {"cleartext twice", "x", be::auth(3) + be::auth(3), "08P01", false},
+        {"cleartext behind md5", "x", be::auth(5, "salt") + be::auth(3), "08P01", false},
+        {"cleartext behind SCRAM", "x", be::auth(10, "SCRAM-SHA-256\0\0"s) + be::auth(3), "08P01", false},
+        {"SCRAM behind cleartext", "x", be::auth(3) + be::auth(10, "SCRAM-SHA-256\0\0"s), "08P01", false},
         {"continue before start", "x", be::auth(11, "r=x"), "28P01", false},
         {"final before start", "x", be::auth(12, "v=x"), "28P01", false},
         {"ok in the middle of SCRAM", "x", be::auth(10, "SCRAM-SHA-256\0\0"s) + be::auth(0), "28P01", false},
@@ -300,6 +305,28 @@ TEST(server_login, failures) {
     }
 }
 
+TEST(server_parameters, reported_ones_are_bounded_in_number_and_size) {
+    const auto hello = [](int count, std::size_t value_bytes) {
+        auto told = be::auth(0);
+        for (int i = 0; i < count; ++i) told += be::parameter("p" + std::to_string(i), std::string(value_bytes, 'v'));
+        return told + be::ready('I');
+    };
+    EXPECT_TRUE(lone().hear(hello(200, 1)).in_pool());
+    EXPECT_TRUE(lone().hear(hello(7, 9300)).in_pool());
+    for (const auto &too_much : {hello(201, 1), hello(8, 9300), hello(9000, 1)}) {
+        lone it;
+        it.hear(too_much);
+        EXPECT_EQ(it.last, server_next::login_failed);
+        EXPECT_EQ(it.it->error().message, "broken ParameterStatus packet");
+    }
+    lone it;
+    it.hear(hello(200, 1)).hear(be::parameter("P7", "other"));
+    EXPECT_EQ(it.last, server_next::logged_in) << "one that is known already";
+    EXPECT_EQ(it.it->parameters()->value("p7"), "other");
+    it.hear(be::parameter("more", ""));
+    EXPECT_EQ(it.last, server_next::lose);
+}
+
 TEST(server_login, what_is_stored_does_not_serve_and_the_detail_says_so) {
     const struct {
         std::string stored, bytes, detail;
@@ -330,6 +357,27 @@ TEST(server_login, a_server_that_speaks_first) {
     EXPECT_EQ(fx.server, server_next::none);
 }
 
+/// For `closing because:`. The server's own words are not a reason of ours.
+TEST(server_login, what_fails_has_pgbouncers_reason) {
+    const struct {
+        std::string bytes, reason, text;
+    } table[] = {
+        {be::auth(99), "failed to answer authreq",
+         "failed to answer authreq: server asks for a login method that we do not speak"},
+        {be::auth(0) + be::complete("SELECT 1"), "unknown pkt from server",
+         "unknown pkt from server: unexpected message during login"},
+        {header('R', 2), "bad pkt header", "bad pkt header"},
+        {be::error("FATAL", "3D000", "no such database"), "login failed", "no such database"},
+    };
+    for (const auto &line : table) {
+        lone it;
+        it.hear(line.bytes);
+        EXPECT_EQ(it.last, server_next::login_failed) << line.reason;
+        EXPECT_EQ(it.it->error().reason(), line.reason);
+        EXPECT_EQ(it.it->error().text(), line.text);
+    }
+}
+
 TEST(server_login, connect_query) {
     lone it({}, "set role x");
     it.take();
@@ -347,7 +395,7 @@ TEST(server_login, connect_query) {
     lone fails({}, "set role x");
     fails.hear(server_hello()).hear(be::error("ERROR", "22023", "no role x"));
     EXPECT_EQ(fails.last, server_next::login_failed);
-    EXPECT_EQ(fails.it->error().message, "exec_on_connect query failed");
+    EXPECT_EQ(fails.it->error().reason(), "exec_on_connect query failed");
     lone stays({}, "begin");
     stays.hear(server_hello()).hear(be::complete("BEGIN") + be::ready('T'));
     EXPECT_EQ(stays.last, server_next::login_failed);

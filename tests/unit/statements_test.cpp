@@ -39,6 +39,17 @@ TEST(statement_store, forgets_what_nobody_holds) {
     }
 }
 
+TEST(statement_store, forgets_what_many_names_held) {
+    statement_store store;
+    std::vector<shared_statement> held;
+    for (int i = 0; i < 1000; ++i) held.push_back(store.intern(std::to_string(i)));
+    held.resize(10);
+    store.let_go(400);
+    EXPECT_EQ(store.size(), 1000U) << "a look at all of them for a few would cost more than it brings";
+    store.let_go(590);
+    EXPECT_EQ(store.size(), 10U);
+}
+
 // ---- a client's book ----
 
 TEST(client_statements_book, a_change_holds_at_once_and_is_settled_by_the_answer) {
@@ -55,7 +66,19 @@ TEST(client_statements_book, a_change_holds_at_once_and_is_settled_by_the_answer
     book.settle("dd");
     EXPECT_EQ(book.find("s")->now, second);
     EXPECT_EQ(book.count(), 1U);
-    EXPECT_EQ(book.bytes(), 1U);
+    EXPECT_EQ(book.bytes(), 2 + statement_overhead_bytes);
+}
+
+TEST(client_statements_book, counts_names_and_what_each_takes) {
+    client_statements book;
+    const auto empty = made("");
+    for (int i = 10; i < 60; ++i) {
+        book.change("s" + std::to_string(i), empty, 1, then::undo);
+        book.settle("d");
+    }
+    EXPECT_EQ(book.bytes(), 50 * (3 + statement_overhead_bytes));
+    book.drop_all_named();
+    EXPECT_EQ(book.bytes(), 0U);
 }
 
 TEST(client_statements_book, what_was_skipped_is_undone) {
@@ -69,7 +92,7 @@ TEST(client_statements_book, what_was_skipped_is_undone) {
     book.settle("xxx");
     EXPECT_EQ(book.find("s")->now, first);
     EXPECT_EQ(book.find("t"), nullptr);
-    EXPECT_EQ(book.bytes(), 1U);
+    EXPECT_EQ(book.bytes(), client_statements::cost_bytes("s", 1));
     EXPECT_EQ(book.count(), 1U);
 }
 
@@ -156,7 +179,8 @@ TEST(client_statements_book, follows_a_model_through_random_batches) {
             }
         }
         std::size_t bytes = 0;
-        for (const auto &[name, what] : truth) bytes += what ? what->body.size() : 0;
+        for (const auto &[name, what] : truth)
+            bytes += what ? client_statements::cost_bytes(name, what->body.size()) : 0;
         ASSERT_EQ(book.bytes(), bytes) << "PGSLUICE_TEST_SEED=" << seed;
     }
 }
@@ -228,6 +252,38 @@ TEST(server_statements_book, the_least_recently_used_goes_first_and_nothing_in_u
     EXPECT_EQ(book.evict(1, 3), 0U);
 }
 
+TEST(server_statements_book, what_a_client_has_closed_is_not_in_use) {
+    statement_store store;
+    server_statements book;
+    const auto now = parameters();
+    const auto a = store.intern("a");
+    const auto kept = book.add(store.intern("kept"), now, 1, 1).number, closed = book.add(a, now, 1, 1).number;
+    book.let_go(a);
+    EXPECT_EQ(book.evict(2, 1), closed) << "within the link that made it, and behind one that is in use";
+    EXPECT_EQ(book.evict(1, 1), 0U);
+    EXPECT_EQ(book.evict(1, 2), kept);
+}
+
+TEST(server_statements_book, what_could_not_be_evicted_is_there_and_not_used) {
+    statement_store store;
+    server_statements book;
+    const auto now = parameters();
+    const auto a = store.intern("a");
+    const auto number = book.add(a, now, 1, 1).number;
+    book.settle(number, outcome::done, 1);
+    const auto bytes = book.bytes();
+    EXPECT_EQ(book.evict(1, 2), number);
+    EXPECT_EQ(book.find(a, now, true), nullptr) << "its Close is under way";
+    EXPECT_EQ(book.bytes(), 0U);
+    book.evicted(number, false);
+    EXPECT_EQ(book.bytes(), bytes);
+    EXPECT_EQ(book.find(a, now), nullptr);
+    EXPECT_EQ(book.evict(1, 2), number) << "it goes first";
+    book.evicted(number, true);
+    EXPECT_EQ(book.size(), 0U);
+    EXPECT_EQ(book.what(number), nullptr);
+}
+
 TEST(server_statements_book, is_bounded_in_bytes_too) {
     statement_store store;
     server_statements book;
@@ -237,6 +293,17 @@ TEST(server_statements_book, is_bounded_in_bytes_too) {
     EXPECT_EQ(book.evict(100, 2), 0U);
     book.add(store.intern(big + "2"), now, 1, 2);
     EXPECT_EQ(book.evict(100, 2), first);
+}
+
+TEST(server_statements_book, counts_what_short_ones_take) {
+    statement_store store;
+    server_statements book;
+    const auto empty = store.intern("");
+    for (int i = 0; i < 50; ++i) book.add(empty, parameters(), 1, 1);
+    EXPECT_EQ(book.bytes(), 50 * statement_overhead_bytes);
+    book.all_stale();
+    book.settle(1, outcome::dropped, 1);
+    EXPECT_EQ(book.bytes(), 49 * statement_overhead_bytes);
 }
 
 TEST(server_statements_book, stale_ones_are_not_found) {
