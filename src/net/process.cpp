@@ -279,13 +279,14 @@ void process::shut_down(phase next, const std::function<void()> &done) {
     phase_ = next;
     service_manager::stopping();
     const bool for_servers = next == phase::waiting_for_servers;
-    log::info("{}", for_servers ? "shutting down, waiting for all server connections to be released"
-                                : "shutting down, waiting for all clients to disconnect");
     ++leaving_port_;
     lobby_->close_tcp([this, for_servers, done] {
         --leaving_port_;
         shared_->with_ledger(
             [&](core::ledger &ledger, core::orders &orders) { ledger.shut_down(for_servers, orders); });
+        // From here on it is in effect, which whoever reads the line may take for granted.
+        log::info("{}", for_servers ? "shutting down, waiting for all server connections to be released"
+                                    : "shutting down, waiting for all clients to disconnect");
         done();
     });
 }

@@ -490,7 +490,8 @@ def test_sigterm_waits_for_clients(make_pooler):
     wires = [pooler.wire(), pooler.wire()]
     wires[0].query("begin")
     pooler.signal(signal.SIGTERM)
-    wait_until(lambda: refused_by_tcp(pooler), 2, "the TCP port closed")
+    wait_until(lambda: "waiting for all clients" in pooler.log())
+    assert refused_by_tcp(pooler)
     with pytest.raises(Refused) as no:
         Wire(pooler.socket_path).login(USER, PASSWORD, "app")
     assert (no.value.sqlstate, no.value.text) == ("57P01", "pooler is shutting down")
