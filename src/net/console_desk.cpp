@@ -83,23 +83,32 @@ void console_desk::carry_out(const console_request &it) {
     log::info("{}{} command issued", it.command.what == verb::set ? "SET" : core::tag_of(it.command),
               it.command.name.empty() ? "" : " '" + it.command.name + "'");
     const auto done = [this, it](const console_outcome &outcome) { finish(it, outcome); };
-    if (it.command.what == verb::reload) return powers_.reload(done);
-    if (it.command.what == verb::set) return powers_.set(it.command.name, it.command.value, done);
-    if (it.command.what == verb::shutdown || it.command.what == verb::shutdown_wait_for_servers ||
-        it.command.what == verb::shutdown_wait_for_clients)
-        return powers_.shut_down(it.command.what, done);
-    const auto outcome = change(it);
-    const bool waits =
-        it.command.what == verb::pause || it.command.what == verb::wait_close || it.command.what == verb::suspend;
-    if (!waits || outcome.refused.why != refusal::none || is_over(it)) return finish(it, outcome);
-    const auto limit =
-        it.command.value.empty()
-            ? base::duration::zero()
-            : base::duration(static_cast<std::int64_t>(std::strtod(it.command.value.c_str(), nullptr) * 1e6));
-    if (it.command.what == verb::suspend)
-        waiting_.push_back({it, base::deadline_after(clock_now(), powers_.settings()->global.suspend_timeout)});
-    else
-        waiting_.push_back({it, it.command.value.empty() ? base::never : clock_now() + limit});
+    switch (it.command.what) {
+        case verb::reload:
+            return powers_.reload(done);
+        case verb::set:
+            return powers_.set(it.command.name, it.command.value, done);
+        case verb::shutdown:
+        case verb::shutdown_wait_for_servers:
+        case verb::shutdown_wait_for_clients:
+            return powers_.shut_down(it.command.what, done);
+        case verb::pause:
+        case verb::wait_close:
+        case verb::suspend: {
+            const auto begun = change(it);
+            if (begun.refused.why != refusal::none || is_over(it)) return finish(it, begun);
+            return waiting_.push_back({it, patience(it.command)});
+        }
+        default:
+            return finish(it, change(it));
+    }
+}
+
+base::time_point console_desk::patience(const core::console_command &command) const {
+    if (command.what == verb::suspend)
+        return base::deadline_after(clock_now(), powers_.settings()->global.suspend_timeout);
+    if (command.value.empty()) return base::never;
+    return clock_now() + base::duration(static_cast<std::int64_t>(std::strtod(command.value.c_str(), nullptr) * 1e6));
 }
 
 void console_desk::show(const console_request &it) {

@@ -67,6 +67,8 @@ private:
     };
 
     void carry_out(const console_request &);
+    /// Until when a command that waits does.
+    base::time_point patience(const core::console_command &) const;
     void show(const console_request &);
     core::console_outcome change(const console_request &);
     core::console_outcome suspend(const console_request &);

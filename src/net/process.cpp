@@ -257,7 +257,7 @@ void process::on_signal(int number) {
                 log::info("suspend was in progress, going down immediately");
                 return context_.stop();
             }
-            return shut_down(number == SIGTERM ? phase::waiting_for_clients : phase::waiting_for_servers);
+            return shut_down(number == SIGTERM ? phase::waiting_for_clients : phase::waiting_for_servers, [] {});
         case SIGQUIT:
             log::info("got SIGQUIT, fast exit");
             return context_.stop();

@@ -81,8 +81,7 @@ private:
     boost::system::result<tls_contexts, std::string> make_tls(const config::settings &);
     void use(std::shared_ptr<const config::settings>, tls_contexts);
     /// `done` is called when the ledger knows, and clients feel it.
-    void shut_down(
-        phase, const std::function<void()> &done = [] {});
+    void shut_down(phase, const std::function<void()> &done);
     void await_tick();
     void tick();
     void stop_workers();

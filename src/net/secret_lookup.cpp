@@ -67,7 +67,7 @@ private:
     }
     void time_is_over() {
         if (owner_ == nullptr) return;
-        owner_->held_up(what_) ? owner_->put_back(what_) : end(too_late);
+        owner_->held_up(what_.database) ? owner_->put_back(what_) : end(too_late);
     }
     void end(std::string_view why) {
         if (owner_ == nullptr) return;
@@ -111,7 +111,7 @@ void secret_lookups::ask(const ticket &wanted, then done) {
         return answer_unknown(what, known->second.took, std::move(done));
     if (!asked_.contains(what)) {
         if (in_line_.size() >= line_max) return done({core::secret_answer::kind::crowded_out});
-        asked_[what] = {{}, now, in_line_.insert(in_line_.end(), what)};
+        asked_[what] = {{}, now, &in_line_, in_line_.insert(in_line_.end(), what)};
     }
     asked_[what].all.push_back({wanted, std::move(done)});
     next();
@@ -124,7 +124,7 @@ void secret_lookups::forget(ticket wanted) {
         auto &all = found->second.all;
         std::erase_if(all, [&](const asker &one) { return one.wanted == wanted; });
         if (!all.empty() || under_way_.contains(*wanted)) return;
-        in_line_.erase(found->second.place);
+        found->second.in->erase(found->second.place);
         asked_.erase(found);
     });
 }
@@ -139,17 +139,17 @@ void secret_lookups::answer_unknown(const core::secret_question &what, base::dur
 
 void secret_lookups::next() {
     const auto now = std::chrono::steady_clock::now();
-    for (auto it = in_line_.begin(); it != in_line_.end() && under_way_.size() < at_once;) {
-        auto &since = asked_[*it].since;
-        if (held_up(*it)) {
-            since = now;
-            ++it;
+    while (!in_line_.empty() && under_way_.size() < at_once) {
+        auto &who = asked_[in_line_.front()];
+        if (held_up(in_line_.front().database)) {
+            stand(who, held_up_[in_line_.front().database], in_line_);
             continue;
         }
-        const auto what = std::move(*it);
-        it = in_line_.erase(it);
+        const auto what = std::move(in_line_.front());
+        in_line_.pop_front();
+        who.in = nullptr;
         // The line is in the order of asking, so those ahead of this one have all been answered by then.
-        const auto until = since + time_limit;
+        const auto until = who.since + time_limit;
         if (now < until)
             begin(what, until);
         else
@@ -157,20 +157,46 @@ void secret_lookups::next() {
     }
 }
 
-bool secret_lookups::held_up(const core::secret_question &what) {
-    return all_.console->suspended() || all_.with_ledger([&](core::ledger &ledger, core::orders &) {
-        return ledger.waits_for_resume(what.database);
-    });
+/// The first of the one line becomes the last of the other.
+void secret_lookups::stand(askers &who, line &at_end_of, line &from) {
+    at_end_of.splice(at_end_of.end(), from, from.begin());
+    who.in = &at_end_of;
+}
+
+bool secret_lookups::held_up(const std::string &database) {
+    return all_.console->suspended() ||
+           all_.with_ledger([&](core::ledger &ledger, core::orders &) { return ledger.waits_for_resume(database); });
+}
+
+void secret_lookups::tick() {
+    const auto now = std::chrono::steady_clock::now();
+    for (auto it = held_up_.begin(); it != held_up_.end();) {
+        auto &[database, aside] = *it;
+        if (!aside.empty() && held_up(database)) {
+            ++it;
+            continue;
+        }
+        while (!aside.empty()) {
+            auto &who = asked_[aside.front()];
+            who.since = now;
+            stand(who, in_line_, aside);
+        }
+        it = held_up_.erase(it);
+    }
+    next();
 }
 
 /// Others need its place more.
 void secret_lookups::put_back(const core::secret_question &what) {
     under_way_.extract(what).mapped()->forget();
-    auto &who = asked_[what];
-    if (who.all.empty())
-        asked_.erase(what);
-    else
-        who.place = in_line_.insert(in_line_.end(), what);
+    const auto who = asked_.find(what);
+    if (who->second.all.empty()) {
+        asked_.erase(who);
+    } else {
+        auto &aside = held_up_[what.database];
+        who->second.in = &aside;
+        who->second.place = aside.insert(aside.end(), what);
+    }
     next();
 }
 

@@ -3,8 +3,9 @@
 // the pools holds for it, and no client's session is ever under it. Questions that are alike are asked once; at most
 // `at_once` are under way, up to `line_max` others wait in line; each is answered `time_limit` after it was asked at
 // the latest; one that nobody waits for any more leaves the line. While the database that would be asked is paused its
-// questions stay in line, and that time does not count: their clients wait, as those do who have logged in. That a user
-// is not there is remembered for `unknown_for`, and counts while there is a line. Lives on the control thread.
+// questions stand aside, where they keep nobody out, and that time does not count: their clients wait, as those do who
+// have logged in, of whom there are so many at most. That a user is not there is remembered for `unknown_for`, and
+// counts while there is a line. Lives on the control thread.
 #pragma once
 
 #include <functional>
@@ -41,9 +42,7 @@ public:
     /// cost the server more than to answer.
     void forget(ticket);
     /// Some twenty times a second, on the control thread: a pause may be over.
-    void tick() {
-        if (!in_line_.empty()) next();
-    }
+    void tick();
 
 private:
     class conversation;
@@ -53,7 +52,7 @@ private:
     void answer_unknown(const core::secret_question &, base::duration after, then done);
     void begin(const core::secret_question &, base::time_point until);
     void next();
-    bool held_up(const core::secret_question &);
+    bool held_up(const std::string &database);
     void put_back(const core::secret_question &);
     void finished(const core::secret_question &, core::secret_answer);
     void tell(const core::secret_question &, core::secret_answer);
@@ -63,14 +62,18 @@ private:
         ticket wanted;
         then done;
     };
+    using line = std::list<core::secret_question>;
     struct askers {
         std::vector<asker> all;
         base::time_point since;
-        std::list<core::secret_question>::iterator place;  ///< in line, until it is under way
+        line *in = nullptr;  ///< until it is under way
+        line::iterator place;
     };
-    std::map<core::secret_question, askers> asked_;  ///< in line or under way
+    static void stand(askers &, line &at_end_of, line &from);
+    std::map<core::secret_question, askers> asked_;  ///< in line, aside, or under way
     std::map<core::secret_question, std::shared_ptr<conversation>> under_way_;
-    std::list<core::secret_question> in_line_;  ///< in the order of asking
+    line in_line_;                         ///< in the order of asking
+    std::map<std::string, line> held_up_;  ///< by paused database
     struct unknown_user {
         base::time_point until;
         base::duration took;  ///< to find out, and to be told again: else a second look would tell them from known ones

@@ -278,6 +278,25 @@ def test_logins_wait_for_resume_as_queries_do(make_pooler):
         assert wire.value("select session_user") == "ann"
 
 
+def test_those_who_wait_for_resume_keep_nobody_out(make_pooler):
+    """More of them than may stand in line."""
+    pooler = make_pooler({**DEFAULT, "admin_users": ASKER, "max_client_conn": 2000, "max_unauthenticated_conn": 0},
+                         databases={"app": "", "other": ""}, auth=ONLY_ASKER)
+    with contextlib.ExitStack() as open_ones, Wire(pooler.address, timeout=40) as wire:
+        admin = open_ones.enter_context(Wire(pooler.address))
+        admin.login(ASKER, ASKER_PASSWORD, "pgbouncer")
+        admin.query("PAUSE app")
+        for n in range(1100):
+            it = open_ones.enter_context(socket.create_connection(pooler.address))
+            it.sendall(startup({"user": "many%d" % n, "database": "app"}))
+        wire.send(startup({"user": "ann", "database": "app"}))
+        assert attempt(pooler, "ann", "ann-password", "other") == "in"
+        admin.query("RESUME app")
+        wire.authenticate("ann", "ann-password")
+        assert wire.value("select session_user") == "ann"
+    assert "too many users are being looked up" not in pooler.log()
+
+
 def test_a_disabled_database_is_told_to_who_has_proved_who_he_is(make_pooler):
     pooler = make_pooler({**DEFAULT, "admin_users": ASKER}, auth=ONLY_ASKER)
     with Wire(pooler.address) as admin:
