@@ -220,7 +220,8 @@ private:
     std::deque<side *> queue_;
     std::unordered_map<side *, std::unique_ptr<side>> sides_;
     std::vector<std::unique_ptr<side>> gone_;  ///< until the round is over
-    std::array<char, 1 << 16> room_;
+    /// Begins with a page, as pgsluice's: else what the kernel copies there would cost more, and this were no floor.
+    alignas(4096) std::array<char, 1 << 16> room_;
 };
 
 }  // namespace

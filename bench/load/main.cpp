@@ -52,7 +52,7 @@ struct world {
     script usual, slow;
     poll_set<client> sockets;
     std::vector<std::unique_ptr<client>> clients;
-    std::array<char, 1 << 18> room;
+    alignas(4096) std::array<char, 1 << 18> room;  ///< as what pgsluice receives into
     histogram latencies, slow_latencies;
     std::uint64_t transactions = 0, in_time = 0, bytes = 0;
     std::size_t busy = 0;
@@ -71,12 +71,24 @@ public:
         auto database = how.database;
         if (how.databases > 0) database += std::to_string(number % how.databases);
         const auto port = std::to_string(how.port);
-        const std::array names{"host",   "port",    "user",       "password",
-                               "dbname", "sslmode", "gssencmode", static_cast<const char *>(nullptr)};
-        const std::array values{"127.0.0.1",      port.c_str(),
-                                how.user.c_str(), how.password.c_str(),
-                                database.c_str(), how.tls ? "require" : "disable",
-                                "disable",        static_cast<const char *>(nullptr)};
+        const std::array names{"host",
+                               "port",
+                               "user",
+                               "password",
+                               "dbname",
+                               "sslmode",
+                               "gssencmode",
+                               "connect_timeout",
+                               static_cast<const char *>(nullptr)};
+        const std::array values{"127.0.0.1",
+                                port.c_str(),
+                                how.user.c_str(),
+                                how.password.c_str(),
+                                database.c_str(),
+                                how.tls ? "require" : "disable",
+                                "disable",
+                                "30",
+                                static_cast<const char *>(nullptr)};
         login_ = PQconnectdbParams(names.data(), values.data(), 0);
         if (PQstatus(login_) != CONNECTION_OK) fail(std::string("login: ") + PQerrorMessage(login_));
         channel_ = channel(PQsocket(login_), static_cast<SSL *>(PQsslStruct(login_, "OpenSSL")));

@@ -40,7 +40,7 @@ struct world {
     poll_set<connection> sockets;
     std::multimap<clock_type::time_point, connection *> later;
     std::unordered_map<connection *, std::unique_ptr<connection>> all;
-    std::array<char, 1 << 16> room;
+    alignas(4096) std::array<char, 1 << 16> room;  ///< as what pgsluice receives into
 };
 
 std::string_view first_word(std::string_view &text) {
