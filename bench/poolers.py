@@ -1,7 +1,8 @@
-"""What bench/run, storm, idle, stalls and compare share: pgsluice and PgBouncer with the settings they have in common, as a user that
-is not root; their CPU and memory; the programs of bench/clients, load, nothing and floor; the words about the machine.
-Imported by its folder."""
+"""What the programs of bench/ share: pgsluice and PgBouncer with the settings they have in common, as a user that is not root; their
+CPU and memory; the programs of bench/clients, load, nothing and floor; the words about the machine. Imported by its folder.
+Whoever imports it ends by SIGTERM as by an interrupt, so that what it has started is taken down."""
 import base64
+import contextlib
 import glob
 import hashlib
 import hmac
@@ -21,6 +22,7 @@ import pg as support  # noqa: E402
 from certificates import Certificates  # noqa: E402
 
 USER, PASSWORD, DATABASE = "bench", "bench-password", "bench"
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def on(cores):
@@ -46,18 +48,19 @@ class Measured:
         with open("/proc/%d/smaps_rollup" % self.process.pid) as file:
             return sum(int(kib) << 10 for kib in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", file.read(), re.M))
 
-    def stop(self):
-        support.stop_process(self.process, signal.SIGQUIT, 2)
+    def stop(self, seconds=2):
+        support.stop_process(self.process, signal.SIGQUIT, seconds)
 
 
 class Pooler(Measured):
     """pgsluice or PgBouncer with the settings they share, as a user that is not root. users: auth_file's; settings: on
-    top of the shared ones; own: of pgsluice alone; any_database: every name is a database of its own."""
+    top of the shared ones; own: of pgsluice alone; any_database: every name is a database of its own; under: a command
+    that runs it; patience: seconds until its port must answer."""
 
     def __init__(self, name, binary, server, directory, settings, own=None, users=None, any_database=False,
-                 cores=None):
+                 cores=None, under=(), patience=10):
         self.port = support.free_port()
-        self.version = first_line([binary, "-V"])
+        self.version = version(binary)
         base = os.path.join(directory, name.replace(" ", "-"))
         os.mkdir(base)
         copy, ini, auth_file, self.log = (os.path.join(base, file) for file in ("program", "pooler.ini", "userlist.txt", "log"))
@@ -75,20 +78,27 @@ class Pooler(Measured):
             file.writelines("%s = %s\n" % item for item in shared.items())
         support.give_away(base, copy, ini, auth_file)
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(support.unprivileged() + [copy, ini], cwd="/", stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True, preexec_fn=on(cores))
-        give_up = time.monotonic() + 10
-        while not answers(self.port):
-            if self.process.poll() is not None or time.monotonic() > give_up:
-                self.stop()
-                with open(self.log) as log:
-                    sys.exit("%s did not start:\n%s" % (name, log.read()))
-            time.sleep(0.05)
+            self.process = subprocess.Popen(support.unprivileged() + [*under, copy, ini], cwd="/", stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, start_new_session=True, preexec_fn=on(cores))
+        give_up = time.monotonic() + patience
+        try:
+            while not answers(self.port):
+                if self.process.poll() is not None or time.monotonic() > give_up:
+                    with open(self.log, errors="replace") as log:
+                        sys.exit("%s did not start:\n%s" % (name, log.read()))
+                time.sleep(0.05)
+        except BaseException:
+            self.stop()
+            raise
 
     def can(self, mode):
-        """Named prepared statements in transaction mode: PgBouncer since 1.21."""
-        version = re.match(r"PgBouncer (\d+)\.(\d+)", self.version)
-        return mode != "prepared" or not version or (int(version[1]), int(version[2])) >= (1, 21)
+        return can(self.version, mode)
+
+
+def can(of, mode):
+    """Whether the pooler of this version does it. Named prepared statements in transaction mode: PgBouncer since 1.21."""
+    pgbouncer = re.match(r"PgBouncer (\d+)\.(\d+)", of)
+    return mode not in ("prepared", "pipeline") or not pgbouncer or (int(pgbouncer[1]), int(pgbouncer[2])) >= (1, 21)
 
 
 class Tool(Measured):
@@ -100,9 +110,16 @@ class Tool(Measured):
         self.port = support.free_port()
         self.process = subprocess.Popen([tool(name), "--port", str(self.port), *map(str, arguments)], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=on(cores))
-        if self.process.stdout.readline().strip() != "ready":
+        try:
+            if self.process.stdout.readline().strip() != "ready":
+                sys.exit("bench_%s did not start" % name)
+        except BaseException:
             self.stop()
-            sys.exit("bench_%s did not start" % name)
+            raise
+
+    def descriptors(self):
+        """How many it has open: they grow and shrink with its connections."""
+        return len(os.listdir("/proc/%d/fd" % self.process.pid))
 
     def stop(self):
         support.stop_process(self.process)
@@ -149,13 +166,14 @@ class Load:
         return json.loads(line)
 
     def stop(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         support.stop_process(self.process)
         self.process.stdout.close()
 
 
-class WrongAnswer(Exception):
-    """What the load received was not what it had asked for; it has said what on standard error."""
+class WrongAnswer(SystemExit):
+    """What was received was not what had been asked for. Ends the bench with these words unless it is caught."""
 
 
 class Clients:
@@ -178,11 +196,11 @@ class Clients:
         return self
 
     def result(self):
-        """Waits for the end: count, failures, p50_us, p99_us, max_us."""
+        """Waits for the end: count, in_time, failures, p50_us, p99_us, max_us, said: of the last failure."""
         self.process.stdin.close()
         lines = self.process.stdout.read().split("\n")
         if self.process.wait() != 0:
-            sys.exit("the clients failed")
+            raise WrongAnswer("the clients have said what")
         return json.loads(lines[-2])
 
     def stop(self):
@@ -216,6 +234,16 @@ def verifier():
     client_key, server_key = (hmac.digest(salted, what, "sha256") for what in (b"Client Key", b"Server Key"))
     text = [base64.b64encode(it).decode() for it in (salt, hashlib.sha256(client_key).digest(), server_key)]
     return "SCRAM-SHA-256$4096:%s$%s:%s" % tuple(text)
+
+
+def version(binary):
+    """What it says of itself, without the PgBouncer it takes after; with the commit where it was built in this tree."""
+    said = first_line([binary, "-V"]).split(" (")[0]
+    if not os.path.realpath(binary).startswith(os.path.realpath(ROOT) + os.sep):
+        return said
+    commit, changes = (subprocess.run(["git", "-C", ROOT, *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                       .stdout.strip() for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain")))
+    return "%s, commit %s%s" % (said, commit, "+changes" if changes else "") if commit else said
 
 
 def first_line(command):
