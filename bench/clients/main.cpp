@@ -1,11 +1,15 @@
 // Clients for bench/storm, idle, stalls and compare: many of one kind in one thread, cheap enough to leave the machine
 // to the pooler. They log in again and again, or ask `select 1` again and again, or log in and hold still. The keys of
 // SCRAM are derived once a salt, so that a login costs a handful of HMACs here. Each query must be answered by one row
-// and an idle server; what was not asked for ends the program with status 1.
+// with the value it asked for, and an idle server; what was not asked for ends the program with status 1.
 //   bench_clients --port N --user U --password P --database D --clients N --seconds S [--tls] KIND
-//                 [--address A]
-//   KIND: --storm [--query TEXT] | --ask [--pause-us N] | --hold      --query: asks that once, ahead of the rest
+//                 [--address A] [--query TEXT] [--each]
+//   KIND: --storm | --ask [--pause-us N] | --hold
+//   --query: asks that once, ahead of the rest: `select 1`, or `row BYTES`, to which it adds a tag (shared/value.hpp)
+//   --each: says every latency too, in microseconds
 // Prints "ready" once all have logged in (--ask, --hold), and one line of JSON at the end; --hold ends with its input.
+// After its seconds a storm begins no more logins and waits for those under way: they are counted too, in_time are the
+// others, and those that get no answer are failures.
 #include <arpa/inet.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
@@ -18,12 +22,13 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
-#include <queue>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "../shared/sockets.hpp"
+#include "../shared/value.hpp"
 #include "auth/scram.hpp"
 #include "wire/frame.hpp"
 #include "wire/frontend.hpp"
@@ -44,8 +49,9 @@ struct options {
     std::string user, password, database, query;
     std::size_t clients = 1;
     double seconds = 1;
+    std::size_t row_bytes = 0;  ///< of the row that `query` asks for; 0: it asks for something else
     long pause_us = 0;
-    bool tls = false;
+    bool tls = false, each = false;
 };
 
 /// What all clients share.
@@ -54,16 +60,16 @@ struct world {
     int epoll = -1;
     SSL_CTX *tls = nullptr;
     std::optional<auth::scram_derived> derived;
-    time_point counting = time_point::max();  ///< what is over before this is not counted
+    time_point counting = time_point::max();  ///< what has begun before this is not counted
     time_point end = time_point::max();
     std::vector<float> took_us;  ///< logins of a storm, answers of askers
-    std::size_t failures = 0, ready = 0;
+    std::size_t failures = 0, ready = 0, in_time = 0;
     std::string last_failure;
 };
 
 class client {
 public:
-    explicit client(world &all) : all_(all) {}
+    client(world &all, std::size_t number) : all_(all), number_(static_cast<std::uint32_t>(number)) {}
     client(const client &) = delete;
     client &operator=(const client &) = delete;
     ~client() { hang_up(); }
@@ -123,6 +129,7 @@ public:
     }
 
     time_point due() const { return due_; }
+    bool connected() const { return fd_ >= 0; }
 
 private:
     enum class step : std::uint8_t { waiting, connecting, ssl_answer, handshake, talking };
@@ -185,22 +192,29 @@ private:
         }
         if (message.type == 'R') return authenticate(message.body);
         const bool query_runs = asked_ || logged_in_;
-        rows_ += message.type == 'D' ? 1 : 0;
         if (std::string_view(query_runs ? "TDCZSN" : "KSNZv").find(message.type) == std::string_view::npos)
             wrong(message);
+        if (message.type == 'D' && (++rows_ > 1 || !is_asked_for(message.body))) wrong(message);
         if (message.type != 'Z') return;
         if (message.body != "I" || rows_ != (query_runs ? 1 : 0)) wrong(message);
         rows_ = 0;
         std::string out;
         if (!all_.how.query.empty() && !std::exchange(asked_, true)) {
-            wire::frontend::append_query(out, all_.how.query);
+            auto text = all_.how.query;
+            if (all_.how.row_bytes > 0) {
+                write_tag(tag_.data(), number_, ++tags_);
+                text.append(" ").append(tag_.data(), tag_.size());
+            }
+            wire::frontend::append_query(out, text);
             return send(out);
         }
         if (all_.how.what == options::kind::storm) {
             note();
             wire::frontend::append_terminate(out);
+            const auto connection = connections_;
             send(out);
-            return again();
+            if (connections_ == connection) again();
+            return;
         }
         if (!std::exchange(logged_in_, true)) {
             ++all_.ready;
@@ -219,13 +233,30 @@ public:
 
 private:
     [[noreturn]] void wrong(const wire::frame &message) const {
-        std::fprintf(stderr, "bench_clients: a wrong answer: %c behind %d rows\n", message.type, rows_);
-        std::exit(1);
+        std::string shown;
+        for (const char it : message.body.substr(0, 200)) shown += it >= ' ' && it <= '~' ? it : '.';
+        fail("a wrong answer of type '" + std::string(1, message.type) + "', row " + std::to_string(rows_) + ": " +
+             shown);
+    }
+
+    /// A row of one column: with the tag of the first question, and 1 for all others.
+    bool is_asked_for(std::string_view row) const {
+        wire::reader in(row);
+        const auto columns = in.u16();
+        const auto size = in.u32();
+        const auto value = in.rest();
+        if (columns != 1 || size != value.size()) return false;
+        if (logged_in_ || all_.how.row_bytes == 0) return value == "1";
+        return size == all_.how.row_bytes && value.starts_with(std::string_view(tag_.data(), tag_.size())) &&
+               value.substr(tag_bytes) == pattern(0, size - tag_bytes);
     }
 
     void note() {
         const auto now = clock_type::now();
-        if (began_ < all_.counting || now > all_.end) return;
+        if (began_ < all_.counting) return;
+        const bool in_time = now <= all_.end;
+        all_.in_time += in_time ? 1 : 0;
+        if (!in_time && all_.how.what != options::kind::storm) return;
         all_.took_us.push_back(std::chrono::duration<float, std::micro>(now - began_).count());
     }
 
@@ -234,9 +265,11 @@ private:
         std::string out;
         switch (in.u32()) {
             case 0:
+                if (scram_ && !signed_) lost("the server lets it in without its signature");
+                return;
             case 12:
-                // Keys are good for the salt they were derived for; a stranger's signature is not our concern here.
-                if (scram_ && scram_->on_server_final(in.rest())) all_.derived = scram_->derived();
+                signed_ = scram_ && scram_->on_server_final(in.rest());
+                if (!signed_) lost("the server's signature is wrong");
                 return;
             case 3:
                 wire::frontend::append_password(out, all_.how.password);
@@ -252,7 +285,7 @@ private:
             case 11: {
                 const auto answer = scram_ ? scram_->on_server_first(in.rest()) : std::nullopt;
                 if (!answer) return lost("SCRAM failed");
-                all_.derived = scram_->derived();
+                all_.derived = scram_->derived();  // good for this salt, whatever the server says next
                 wire::frontend::append_sasl_response(out, *answer);
                 break;
             }
@@ -268,7 +301,7 @@ private:
         if (fd_ >= 0) ::close(fd_);
         fd_ = -1;
         ++connections_;
-        logged_in_ = asked_ = false;
+        logged_in_ = asked_ = signed_ = false;
         rows_ = 0;
         in_.clear();
         scram_.reset();
@@ -290,12 +323,15 @@ private:
     }
 
     world &all_;
+    std::uint32_t number_;
     int fd_ = -1;
     std::size_t connections_ = 0;  ///< ended; a descriptor's number may come again at once
     SSL *ssl_ = nullptr;
     step step_ = step::waiting;
-    bool logged_in_ = false, asked_ = false;
+    bool logged_in_ = false, asked_ = false, signed_ = false;
     int rows_ = 0;  ///< of the answer under way
+    std::uint64_t tags_ = 0;
+    std::array<char, tag_bytes> tag_{};  ///< of the question that was asked first
     std::string in_;
     std::optional<auth::scram_client> scram_;
     time_point began_, due_;
@@ -322,8 +358,12 @@ options read(arguments in) {
             how.pause_us = in.number<long>();
         } else if (in.is("--query")) {
             how.query = in.text();
+            if (how.query.starts_with("row ")) how.row_bytes = std::strtoul(how.query.c_str() + 4, nullptr, 10);
+            if (how.query != "select 1" && how.row_bytes < tag_bytes) fail("--query: select 1, or row BYTES");
         } else if (in.is("--tls")) {
             how.tls = true;
+        } else if (in.is("--each")) {
+            how.each = true;
         } else if (in.is("--storm")) {
             how.what = options::kind::storm;
         } else if (in.is("--ask")) {
@@ -360,6 +400,7 @@ int main(int count, char **values) {
         all.tls = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_session_cache_mode(all.tls, SSL_SESS_CACHE_OFF);
     }
+    pattern(0, 0);  // made before anything is counted
     const auto length =
         std::chrono::duration_cast<clock_type::duration>(std::chrono::duration<double>(all.how.seconds));
     const bool storm = all.how.what == options::kind::storm;
@@ -372,10 +413,20 @@ int main(int count, char **values) {
     if (storm) start_counting();
     std::vector<std::unique_ptr<client>> clients;
     std::array<epoll_event, 256> events;
+    constexpr auto longest_wait = std::chrono::milliseconds(20);
+    const auto wait_until = [&](time_point when) {
+        const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(when - clock_type::now());
+        const timespec limit{0, std::max<long>(left.count(), 0)};
+        const int found = ::epoll_pwait2(all.epoll, events.data(), static_cast<int>(events.size()), &limit, nullptr);
+        for (int i = 0; i < found; ++i) static_cast<client *>(events[static_cast<std::size_t>(i)].data.ptr)->on_ready();
+    };
     while (clock_type::now() < all.end) {
+        // A storm's first one derives the keys that the others use.
+        const bool alone = storm && !all.derived && all.took_us.empty() && all.failures == 0;
+        const auto wanted = alone ? std::size_t{1} : all.how.clients;
         // Some at a time: what is measured is not how a listening socket's queue overflows.
-        for (int i = 0; i < 16 && clients.size() < all.how.clients && clients.size() < all.ready + 128; ++i) {
-            clients.push_back(std::make_unique<client>(all));
+        for (int i = 0; i < 16 && clients.size() < wanted && clients.size() < all.ready + 128; ++i) {
+            clients.push_back(std::make_unique<client>(all, clients.size()));
             clients.back()->connect();
             if (storm) ++all.ready;
         }
@@ -386,13 +437,10 @@ int main(int count, char **values) {
             if (all.how.what == options::kind::ask)
                 for (const auto &it : clients) it->ask();
         }
-        auto next = clock_type::now() + std::chrono::milliseconds(20);
+        auto next = clock_type::now() + longest_wait;
         for (const auto &it : clients)
             if (it->waiting_) next = std::min(next, it->due());
-        const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(next - clock_type::now());
-        const timespec limit{0, std::max<long>(left.count(), 0)};
-        const int found = ::epoll_pwait2(all.epoll, events.data(), static_cast<int>(events.size()), &limit, nullptr);
-        for (int i = 0; i < found; ++i) static_cast<client *>(events[static_cast<std::size_t>(i)].data.ptr)->on_ready();
+        wait_until(next);
         const auto now = clock_type::now();
         for (const auto &it : clients) {
             if (!it->waiting_ || it->due() > now) continue;
@@ -401,10 +449,34 @@ int main(int count, char **values) {
         }
         if (all.how.what == options::kind::hold && counting && input_has_ended()) break;
     }
+    // So that the logins and what they cost belong together, and one that hangs is not overlooked.
+    constexpr auto patience = std::chrono::seconds(5);
+    const auto under_way = [&] {
+        return storm ? std::count_if(clients.begin(), clients.end(), [](const auto &it) { return it->connected(); })
+                     : 0;
+    };
+    auto until = clock_type::now() + patience;
+    for (auto before = under_way(); before > 0 && clock_type::now() < until;) {
+        wait_until(clock_type::now() + longest_wait);
+        const auto now = under_way();
+        if (std::exchange(before, now) != now) until = clock_type::now() + patience;
+    }
+    if (const auto left = static_cast<std::size_t>(under_way()); left > 0) {
+        all.failures += left;
+        all.last_failure = "no answer for 5 s";
+    }
+    for (char &it : all.last_failure)  // it stands in a JSON string
+        if (it == '"' || it == '\\' || static_cast<unsigned char>(it) < ' ') it = '\'';
     std::sort(all.took_us.begin(), all.took_us.end());
     std::printf(
-        "{\"count\": %zu, \"failures\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, \"said\": \"%s\"}\n",
-        all.took_us.size(), all.failures, quantile(all.took_us, 0.5), quantile(all.took_us, 0.99),
-        quantile(all.took_us, 1), all.last_failure.c_str());
+        "{\"count\": %zu, \"in_time\": %zu, \"failures\": %zu, \"p50_us\": %.0f, \"p99_us\": %.0f, \"max_us\": %.0f, ",
+        all.took_us.size(), all.in_time, all.failures, quantile(all.took_us, 0.5), quantile(all.took_us, 0.99),
+        quantile(all.took_us, 1));
+    if (all.how.each) {
+        const char *before = "\"took_us\": [";
+        for (const float it : all.took_us) std::printf("%s%.0f", std::exchange(before, ", "), static_cast<double>(it));
+        std::printf("%s], ", all.took_us.empty() ? before : "");
+    }
+    std::printf("\"said\": \"%s\"}\n", all.last_failure.c_str());
     return 0;
 }

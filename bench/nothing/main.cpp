@@ -4,7 +4,7 @@
 // with them. What it does not understand is an error that says so. Not a test server: nothing is stored, nothing can be
 // cancelled.
 //   bench_nothing --port N [--certificate FILE --key FILE] [--lie N]
-//   --lie: every so-many-th value is wrong; shows that the load generator notices
+//   --lie: every so-many-th value is wrong (a row, what COPY gives, how much it took); shows that the load notices
 // Prints "ready"; ends by signal.
 #include <chrono>
 #include <map>
@@ -146,7 +146,7 @@ public:
                 return copied(body);
             case 'c':
                 copying_ = false;
-                complete("COPY " + std::to_string(copy_.bytes()));
+                complete("COPY " + std::to_string(copy_.bytes() + (lies() ? 1 : 0)));
                 return ready();
             default:
                 return refuse("a message of type " + std::string(1, type));
@@ -278,6 +278,7 @@ private:
             case copy_out:
                 wire::writer(out_.own(), 'H').u8(0).u16(1).u16(0).finish();
                 wire::writer(out_.own(), 'd').bytes(tag).finish();
+                if (lies()) out_.own().back() ^= 1;
                 out_.refer(copy_block(what.count));
                 wire::writer(out_.own(), 'c').finish();
                 return complete("COPY 1");
@@ -294,6 +295,8 @@ private:
         }
     }
 
+    bool lies() { return all_.lie_every != 0 && ++all_.values % all_.lie_every == 0; }
+
     void append_row(std::size_t size, std::string_view tag) {
         const auto rest = std::max(size, tag_bytes) - tag_bytes;
         auto &out = out_.own();
@@ -306,7 +309,7 @@ private:
             head[7 + i] = static_cast<char>((length - 10) >> (24 - 8 * i));
         }
         out.append(head, sizeof head).append(tag);
-        if (all_.lie_every != 0 && ++all_.values % all_.lie_every == 0) out[start + sizeof head] ^= 1;
+        if (lies()) out[start + sizeof head] ^= 1;
         if (rest > 4096) {
             out_.refer(pattern(0, rest));
         } else {
