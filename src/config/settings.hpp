@@ -59,6 +59,7 @@ struct global_settings {
     int listen_backlog = 128;
     bool so_reuseport = false;
     int worker_threads = 0;  ///< 0 = one a CPU
+    bool io_uring = true;    ///< if the kernel has it for us
     bool quiet = false;      ///< -q: nothing to stderr
     int verbose = 0;         ///< 0 to 3
 

@@ -45,6 +45,10 @@ constexpr std::array table = std::to_array<setting>({
      ""},
     {group::process, "worker_threads", &values::worker_threads, "0", 0, 1024, restarts, "threads",
      "Threads that serve clients. 0: one a CPU.", "Not in PgBouncer, which has one thread."},
+    {group::process, "io_uring", &values::io_uring, "1", 0, int_max, restarts, "",
+     "Send to many sockets by one system call (io_uring), which takes less CPU; each by its own where the kernel, or a "
+     "container's rules, do not let us.",
+     "Not in PgBouncer."},
     {group::pools, "pool_mode", &values::pool_mode, "session", 0, 0, reloads, "",
      "When a server goes back to its pool: client gone, transaction over or statement over.", ""},
     {group::pools, "max_client_conn", &values::max_client_conn, "100", 0, int_max, reloads, "connections",

@@ -43,6 +43,7 @@ client::client(worker &owner, base::worker_index home, core::client_facts facts,
       home_(home),
       tcp_(facts.tcp) {
     session_.on_channel({.may_encrypt = tcp_});
+    out_.departs_with(*this);
 }
 
 void client::start() {
@@ -333,6 +334,12 @@ bool client::deliver(const core::effects &effects) {
     return false;
 }
 
+void client::on_departed(sent how) {
+    if (life_ == life::closed) return;
+    if (how == sent::some) return watch();
+    gone() ? finish() : close_at_end_of_stream();
+}
+
 void client::on_writable() {
     const auto state = out_.flush();
     if (state == sent::some) return;
@@ -383,6 +390,7 @@ void client::close(std::string_view why, bool linger_for_peer, core::parting how
     seat_ = nullptr;
     if (!linger_for_peer) return finish();
     // Closing now could reset the connection under the text that says why. The peer may read it, and close first.
+    out_.settle();
     if (out_.unsent_bytes() == 0) out_.finish_sending();
     unlink();  // it may be armed for an earlier deadline, which would cut this short
     worker_->wheel().arm(*this, worker_->now() + linger);

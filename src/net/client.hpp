@@ -18,7 +18,8 @@ namespace pgsluice::net {
 
 class client final : public boost::intrusive_ref_counter<client, boost::thread_unsafe_counter>,
                      public watched,
-                     public timer_hook {
+                     public timer_hook,
+                     public departing {
 public:
     /// `home`: the worker that will serve it.
     client(worker &, base::worker_index home, stream, bool tcp);
@@ -72,6 +73,8 @@ public:
     void on_derived(const auth::scram_keys &);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
+    departures &departs_by() override { return worker_->departing(); }
+    void on_departed(sent) override;
 
     bool blocked() const { return out_.unsent_bytes() > 0; }
     core::client_session &session() { return session_; }

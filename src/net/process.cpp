@@ -194,6 +194,8 @@ int process::run() {
     lobby_->open(std::move(listeners_));
     await_signal();
     await_tick();
+    if (settings_->global.io_uring && !shared_->lobby().has_ring())
+        log::info("io_uring can not be had: each send is a system call of its own, which costs more CPU");
     log::info("process up: {}, {} workers", version_text, count);
     service_manager::ready();
     run_loop(context_);

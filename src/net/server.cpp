@@ -34,7 +34,9 @@ server::server(worker &owner, moving_server it)
       session_(std::move(it.session)),
       out_(std::move(it.out)),
       place_(std::move(it.place)),
-      since_(it.since) {}
+      since_(it.since) {
+    out_.departs_with(*this);
+}
 
 // ---- coming ----
 
@@ -181,6 +183,7 @@ void server::logged_in() {
     deadline_ = base::never;
     if (log::debugs()) log::debug("{} server login ok, start accepting queries", name());
     connect_.reset();
+    out_.departs_with(*this);
     const auto next = worker_.all().with_ledger([&](core::ledger &ledger, core::orders &orders) {
         ledger.opened(*seat_, session_->greeting(), session_->derived(), worker_.now(), orders);
         return ledger.give_back(*seat_, worker_.now(), orders);
@@ -245,6 +248,7 @@ void server::receive() {
 }
 
 void server::feed(std::string_view bytes) {
+    settle();
     worker::effects_lease lease(worker_);
     auto &effects = *lease;
     const auto *const linked = client_;
@@ -268,6 +272,7 @@ void server::feed(std::string_view bytes) {
 void server::end_session(core::refusal why) {
     if (closed_ || draining_ || client_ == nullptr) return;
     ending_ = why;
+    settle();
     if (blocked() || client_->session().mid_message() || !session_->clean()) return;
     ending_ = core::refusal::none;
     auto *const it = std::exchange(client_, nullptr);
@@ -393,6 +398,7 @@ void server::check() {
 void server::client_gone(core::parting how, std::string_view why) {
     client_ = nullptr;
     if (closed_ || draining_) return;
+    settle();
     worker::effects_lease effects(worker_);
     session_->farewell(how, why, *effects);
     if (effects->server == core::server_next::lose) return lose(effects->why);
@@ -494,6 +500,7 @@ void server::end() {
 
 /// The slot is free when PostgreSQL has ended the backend, which it says by closing the connection.
 void server::drain() {
+    out_.settle();
     if (out_.unsent_bytes() == 0 && !session_->upload_open() && handshake_ == handshake::none) {
         core::outbox goodbye;
         goodbye.make([](std::string &out) { wire::frontend::append_terminate(out); });
@@ -521,6 +528,18 @@ void server::finish() {
 }
 
 // ---- sending what the kernel did not take ----
+
+/// The machine knows whether all that it has said is with the kernel: so before it decides anything by that.
+void server::settle() {
+    if (out_.settle()) session_->set_unsent(blocked());
+}
+
+void server::on_departed(sent how) {
+    if (closed_ || draining_) return;
+    if (how == sent::failed) return lose("server conn crashed?");
+    session_->set_unsent(true);
+    watch();
+}
 
 void server::on_writable() {
     const auto state = out_.flush();

@@ -34,7 +34,8 @@ struct moving_server {
 
 class server final : public boost::intrusive_ref_counter<server, boost::thread_unsafe_counter>,
                      public watched,
-                     public timer_hook {
+                     public timer_hook,
+                     public departing {
 public:
     /// How long a backend may take to end before its slot is given away all the same.
     static constexpr base::seconds closing_grace{5};
@@ -58,7 +59,9 @@ public:
     void go_on();
     /// The linked client has sent its last piece: the link may end now.
     void release_if_done() {
-        if (!blocked() && session_->releasable()) release();
+        if (!session_->releasable()) return;
+        settle();
+        if (!blocked()) release();
     }
     void check();
     void move_to(base::worker_index, base::client_id for_client);
@@ -72,6 +75,8 @@ public:
     void on_derived(const auth::scram_keys &);
     void on_ready(std::uint32_t events) override;
     void on_timer(base::time_point now) override;
+    departures &departs_by() override { return worker_.departing(); }
+    void on_departed(sent) override;
 
     bool blocked() const { return out_.unsent_bytes() > 0; }
     core::server_session &session() { return *session_; }
@@ -101,6 +106,7 @@ private:
     void handshake_failed(std::string_view why);
     void run(core::errand, const std::string &sql);
     void send_now(core::effects &);
+    void settle();
     void on_writable();
     void lose(std::string_view why);
     void end();

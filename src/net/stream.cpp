@@ -20,8 +20,8 @@ namespace {
 
 constexpr std::size_t pieces_max = 64;
 
-bool would_block() {
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+bool would_block(int problem = errno) {
+    return problem == EAGAIN || problem == EWOULDBLOCK || problem == EINTR;
 }
 
 /// A thread's own, for what is on its way between a socket and TLS.
@@ -44,14 +44,15 @@ tls_buffers &buffers() {
 
 stream::stream(int fd) : fd_(fd) {}
 
-stream::stream(stream &&other) noexcept
-    : fd_(std::exchange(other.fd_, -1)),
-      unsent_at_(other.unsent_at_),
-      unsent_(std::move(other.unsent_)),
-      tls_(std::move(other.tls_)) {}
+stream::stream(stream &&other) noexcept {
+    *this = std::move(other);
+}
 
+/// The owner stays behind.
 stream &stream::operator=(stream &&other) noexcept {
     close();
+    other.settle();
+    owner_ = nullptr;
     fd_ = std::exchange(other.fd_, -1);
     unsent_at_ = other.unsent_at_;
     unsent_ = std::move(other.unsent_);
@@ -79,9 +80,42 @@ void stream::keep(const core::outbox &out, std::size_t from) {
     }
 }
 
+bool stream::settle() {
+    if (!departs_) return false;
+    owner_->departs_by().send();
+    return true;
+}
+
+/// What came before leaves first; null if this does not leave later.
+char *stream::room_to_depart(std::size_t bytes) {
+    settle();
+    if (owner_ == nullptr || bytes > departures::piece_max_bytes || unsent_bytes() > 0) return nullptr;
+    departs_ = true;
+    return owner_->departs_by().room_for(*this, *owner_, bytes);
+}
+
+sent stream::departed(ssize_t result, std::string_view bytes) {
+    departs_ = false;
+    return keep_rest(result, static_cast<int>(-result), bytes);
+}
+
+sent stream::keep_rest(ssize_t result, int problem, std::string_view bytes) {
+    if (result < 0 && !would_block(problem)) return sent::failed;
+    const auto done = static_cast<std::size_t>(std::max<ssize_t>(result, 0));
+    if (done == bytes.size()) return sent::all;
+    unsent_.assign(bytes.substr(done));
+    unsent_at_ = 0;
+    return sent::some;
+}
+
 sent stream::send(const core::outbox &out) {
     if (out.empty()) return unsent_bytes() == 0 ? sent::all : sent::some;
     if (tls_) return send_encrypted(out);
+    if (char *room = room_to_depart(out.size_bytes())) {
+        for (std::size_t i = 0; i < out.pieces(); ++i)
+            room = std::copy_n(out.piece(i).data(), out.piece(i).size(), room);
+        return sent::all;
+    }
     if (unsent_bytes() > 0 || out.pieces() > pieces_max) {
         keep(out, 0);
         return flush();
@@ -130,6 +164,7 @@ long stream::receive(char *into, std::size_t room) {
 // ---- through TLS ----
 
 void stream::secure(std::unique_ptr<tls_session> session) {
+    settle();
     tls_ = std::move(session);
 }
 
@@ -144,17 +179,16 @@ sent stream::send_encrypted(const core::outbox &out) {
 }
 
 sent stream::send_bytes(std::string_view bytes) {
+    if (char *const room = room_to_depart(bytes.size())) {
+        std::copy_n(bytes.data(), bytes.size(), room);
+        return sent::all;
+    }
     if (unsent_bytes() > 0) {
         unsent_ += bytes;
         return flush();
     }
     const auto count = send_now(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (count < 0 && !would_block()) return sent::failed;
-    const auto done = static_cast<std::size_t>(std::max<ssize_t>(count, 0));
-    if (done == bytes.size()) return sent::all;
-    unsent_.assign(bytes.substr(done));
-    unsent_at_ = 0;
-    return sent::some;
+    return keep_rest(count, errno, bytes);
 }
 
 /// Never more than what is sure to have room when it is plain: so one read from the socket leaves nothing in OpenSSL
@@ -175,12 +209,14 @@ long stream::receive_encrypted(char *into, std::size_t room) {
 }
 
 void stream::drop_unsent() {
+    settle();
     if (unsent_bytes() > 0) tls_.reset();  // half a record is out: nothing can follow it
     base::give_back(unsent_);
     unsent_at_ = 0;
 }
 
 void stream::finish_sending() {
+    settle();
     if (tls_ && unsent_bytes() == 0) {
         auto &own = buffers();
         tls_->say_goodbye(own.output);
@@ -191,6 +227,7 @@ void stream::finish_sending() {
 }
 
 void stream::close() {
+    settle();
     if (fd_ >= 0 && tls_ && unsent_bytes() == 0) {
         auto &own = buffers();
         tls_->say_goodbye(own.output);

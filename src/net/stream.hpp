@@ -1,6 +1,6 @@
-// One socket: sends at once without blocking and keeps what the kernel did not take; receives what is there; once it
-// has a TLS session, both through that. Also the socket options of both legs. Knows no protocol and no epoll. Belongs
-// to the connection's worker.
+// One socket: sends without blocking, at once or with the others of a round (net/departures), and keeps what the kernel
+// did not take; receives what is there; once it has a TLS session, both through that. Also the socket options of both
+// legs. Knows no protocol and no epoll. Belongs to the connection's worker.
 #pragma once
 
 #include <openssl/crypto.h>
@@ -13,12 +13,11 @@
 
 #include "config/settings.hpp"
 #include "core/outbox.hpp"
+#include "net/departures.hpp"
 
 namespace pgsluice::net {
 
 class tls_session;
-
-enum class sent : std::uint8_t { all, some, failed };
 
 class stream {
 public:
@@ -35,10 +34,17 @@ public:
     bool secured() const { return tls_ != nullptr; }
     /// Of its TLS; "" without.
     std::string cipher() const;
-    /// Bytes that wait for the socket to take them. While there are any, the other side must not be read further.
+    /// Bytes that the kernel has not taken. While there are any, the other side must not be read further.
     std::size_t unsent_bytes() const { return unsent_.size() - unsent_at_; }
 
-    /// Sends the outbox; what is not taken is copied and kept. Order is preserved.
+    /// From here on what is small leaves when its owner's worker has ended its round of events.
+    void departs_with(departing &owner) { owner_ = &owner; }
+    /// Now, where something waits for the end of the round. True if so: unsent_bytes() may be another then.
+    bool settle();
+    /// From departures: what has become of what was there for this stream, as send(2) says or -errno.
+    sent departed(ssize_t result, std::string_view bytes);
+
+    /// Sends the outbox; what is not taken is copied and kept. Order is preserved. Of what leaves later it says `all`.
     sent send(const core::outbox &);
     /// Tries again with what was kept.
     sent flush();
@@ -58,8 +64,12 @@ private:
     sent send_bytes(std::string_view);
     long receive_encrypted(char *into, std::size_t room);
     void keep(const core::outbox &, std::size_t from);
+    char *room_to_depart(std::size_t bytes);
+    sent keep_rest(ssize_t result, int problem, std::string_view bytes);
 
-    int fd_;
+    int fd_ = -1;
+    bool departs_ = false;  ///< it has bytes with its owner's departures, and none unsent
+    departing *owner_ = nullptr;
     std::size_t unsent_at_ = 0;
     std::string unsent_;
     std::unique_ptr<tls_session> tls_;

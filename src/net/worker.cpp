@@ -44,7 +44,8 @@ worker::worker(base::worker_index index, role what, shared &all, core::environme
       tls_(std::move(tls)),
       now_(std::chrono::steady_clock::now()),
       wheel_(now_),
-      scratch_(std::make_unique<scratch_pages>()) {
+      scratch_(std::make_unique<scratch_pages>()),
+      departures_(global().io_uring) {
     env_.random = &random_;
     env_.host = &facts_;
     env_.statements = &statements_;
@@ -88,6 +89,7 @@ void worker::loop() {
                 tell_of_left_out(now_);
             });
         }
+        go_on_after([this] { departures_.end_round(); });
         // Those of two rounds go together: to wake up their home costs more than to hand one over.
         if (moving) go_on_after([this] { move_clients(); });
         buried_clients_.clear();

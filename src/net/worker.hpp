@@ -18,6 +18,7 @@
 #include "core/login_lines.hpp"
 #include "core/orders.hpp"
 #include "core/statements.hpp"
+#include "net/departures.hpp"
 #include "net/mailbox.hpp"
 #include "net/peer.hpp"
 #include "net/random.hpp"
@@ -75,6 +76,8 @@ public:
     /// A client is here, or in the lobby and will come here if it asks for something.
     void count_client() { load_.fetch_add(1, std::memory_order_relaxed); }
     std::size_t load() const { return load_.load(std::memory_order_relaxed); }
+    /// Before it has begun: whether the kernel has io_uring for it.
+    bool has_ring() const { return departures_.has_ring(); }
 
     // ---- this worker's thread ----
 
@@ -86,6 +89,7 @@ public:
     const config::global_settings &global() const { return env_.settings->global; }
     const tls_contexts &tls() const { return tls_; }
     timer_wheel &wheel() { return wheel_; }
+    departures &departing() { return departures_; }
     /// Whose lines in the log are left out.
     core::login_lines &refused() { return refused_; }
     char *scratch() { return scratch_->bytes.data(); }
@@ -189,6 +193,7 @@ private:
         std::array<char, scratch_bytes> bytes;
     };
     std::unique_ptr<scratch_pages> scratch_;
+    departures departures_;
     std::vector<std::unique_ptr<core::effects>> effects_;
     std::size_t leases_ = 0;  ///< the first so many of them are in use
     std::unordered_map<base::client_id, boost::intrusive_ptr<client>> clients_;

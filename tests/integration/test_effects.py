@@ -131,6 +131,21 @@ def test_worker_threads(make_pooler):
     assert counts[1] - counts[0] == 2
 
 
+def test_io_uring(make_pooler):
+    """Each worker and the lobby have a ring, where the kernel gives one; clients notice nothing either way."""
+    for wanted in (1, 0):
+        pooler = make_pooler({"io_uring": wanted, "worker_threads": 2})
+        refused = "io_uring can not be had" in pooler.log()
+        links = (os.readlink(it.path) for it in os.scandir("/proc/%d/fd" % pooler.process.pid) if os.path.islink(it.path))
+        assert sum("io_uring" in it for it in links) == (3 if wanted and not refused else 0)
+        wires = [pooler.wire() for _ in range(20)]
+        for _ in range(20):
+            for number, it in enumerate(wires):
+                it.send(query("select %d" % number))
+            for number, it in enumerate(wires):
+                assert it.until("Z").rows == [[str(number)]]
+
+
 def test_user(make_pooler):
     """The setting alone, as -u does; only root may name another."""
     pooler = make_pooler({"user": pwd.getpwuid(os.stat(make_pooler(start=False).directory).st_uid).pw_name})

@@ -1,6 +1,7 @@
 // What stands in the place of the system's calls. See faults.hpp.
 #include "net/faults.hpp"
 
+#include <liburing.h>
 #include <sys/epoll.h>
 #include <syslog.h>
 
@@ -17,6 +18,7 @@ namespace pgsluice::faults {
 namespace {
 
 std::atomic<bool> watches_are_out{false};
+std::atomic<bool> ring_refuses{false};
 constexpr int any_number = -1;
 std::atomic<int> threads{any_number};
 
@@ -54,6 +56,13 @@ threads_left::~threads_left() {
     threads = any_number;
 }
 
+ring_refused::ring_refused() {
+    ring_refuses = true;
+}
+ring_refused::~ring_refused() {
+    ring_refuses = false;
+}
+
 syslog_stuck::syslog_stuck() {
     const std::lock_guard lock(syslog_mutex);
     syslog_hold = hold{&called_, goes_on_.get_future().share()};
@@ -78,6 +87,11 @@ int __wrap_epoll_ctl(int set, int what, int fd, epoll_event *event) {
     if (what != EPOLL_CTL_ADD || !pgsluice::faults::watches_are_out) return __real_epoll_ctl(set, what, fd, event);
     errno = ENOSPC;
     return -1;
+}
+
+int __real_io_uring_submit_and_wait(io_uring *ring, unsigned count);
+int __wrap_io_uring_submit_and_wait(io_uring *ring, unsigned count) {
+    return pgsluice::faults::ring_refuses ? -EBUSY : __real_io_uring_submit_and_wait(ring, count);
 }
 
 // Nothing of these tests is for the machine's syslog. The second is what the first becomes under _FORTIFY_SOURCE.

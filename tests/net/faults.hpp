@@ -22,6 +22,13 @@ public:
     ~threads_left();
 };
 
+/// While it lives the kernel takes nothing from a ring: EBUSY.
+class ring_refused {
+public:
+    ring_refused();
+    ~ring_refused();
+};
+
 /// While it lives nothing that goes to syslog comes back.
 class syslog_stuck {
 public:

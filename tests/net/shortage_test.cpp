@@ -80,6 +80,7 @@ TEST(shortage, a_client_that_can_not_be_watched_yet_is_heard_later) {
     const auto answer = [&] {
         desk.wheel().advance(now += base::milliseconds(100));
         desk.ready().wait(base::milliseconds(0), [] {});
+        desk.departing().end_round();
         char first = '-';
         static_cast<void>(::recv(ends[1], &first, 1, 0));
         return first;

@@ -49,9 +49,9 @@ TEST(config_table, names_are_unique_and_found_in_any_case) {
 }
 
 // PgBouncer 1.25.2 and its git head have 100 settings on Linux; ours are worker_threads, max_unauthenticated_conn,
-// login_failure_max_delay, client_disconnect_action, server_protocol and server_tls_negotiation.
+// login_failure_max_delay, io_uring, client_disconnect_action, server_protocol and server_tls_negotiation.
 TEST(config_table, every_setting_of_pgbouncer_is_known) {
-    EXPECT_EQ(settings_table().size(), 107U);
+    EXPECT_EQ(settings_table().size(), 108U);
 }
 
 TEST(config_table, numbers_at_their_bounds) {

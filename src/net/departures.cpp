@@ -1,0 +1,107 @@
+// The ring, and what stands in for it.
+#include "net/departures.hpp"
+
+#include <liburing.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "net/each_its_turn.hpp"
+#include "net/log.hpp"
+#include "net/stream.hpp"
+#include "net/system_calls.hpp"
+
+namespace pgsluice::net {
+
+namespace {
+constexpr int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+}  // namespace
+
+void departures::close_ring::operator()(io_uring *it) const {
+    ::io_uring_queue_exit(it);
+    delete it;
+}
+
+departures::departures(bool ring) : room_(new char[room_bytes]) {
+    all_.reserve(together_max);
+    if (!ring) return;
+    auto fresh = std::make_unique<io_uring>();
+    if (::io_uring_queue_init(together_max, fresh.get(), 0) == 0) ring_.reset(fresh.release());
+}
+
+departures::~departures() = default;
+
+char *departures::room_for(stream &who, departing &owner, std::size_t bytes) {
+    if (all_.size() == together_max || room_bytes - used_ < bytes) send();
+    all_.push_back({&who, &owner, used_, bytes});
+    used_ += bytes;
+    return room_.get() + all_.back().begin;
+}
+
+std::string_view departures::bytes_of(const one &it) const {
+    return {room_.get() + it.begin, it.bytes};
+}
+
+void departures::send() {
+    std::size_t done = 0;
+    // For a single one the ring is the longer way.
+    if (all_.size() > 1 && ring_) done = send_by_ring();
+    for (; done < all_.size(); ++done) {
+        const auto bytes = bytes_of(all_[done]);
+        const auto count = send_now(all_[done].who->fd(), bytes.data(), bytes.size(), flags);
+        results_[done] = count < 0 ? -errno : count;
+    }
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+        const auto &it = all_[i];
+        const auto how = it.who->departed(results_[i], bytes_of(it));
+        if (how != sent::all) troubles_.push_back({it.owner, how});
+    }
+    all_.clear();
+    used_ = 0;
+}
+
+/// How many have gone this way: the first so many. None waits: each send is done, or refused, when the call returns.
+std::size_t departures::send_by_ring() {
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+        auto *const entry = ::io_uring_get_sqe(ring_.get());
+        const auto bytes = bytes_of(all_[i]);
+        ::io_uring_prep_send(entry, all_[i].who->fd(), bytes.data(), bytes.size(), flags);
+        ::io_uring_sqe_set_data64(entry, i);
+    }
+    results_.fill(-EIO);  // of those that get no answer
+    int submitted = 0;
+    do {
+        submitted = ::io_uring_submit_and_wait(ring_.get(), static_cast<unsigned>(all_.size()));
+    } while (submitted == -EINTR);
+    // What the kernel has not taken it never will: the ring goes.
+    const auto taken = all_.size() - ::io_uring_sq_ready(ring_.get());
+    for (std::size_t i = 0; i < taken; ++i) {
+        io_uring_cqe *answer = nullptr;
+        int problem = 0;
+        do {
+            problem = ::io_uring_wait_cqe(ring_.get(), &answer);
+        } while (problem == -EINTR);
+        if (problem != 0) break;
+        results_[static_cast<std::size_t>(answer->user_data)] = answer->res;
+        ::io_uring_cqe_seen(ring_.get(), answer);
+    }
+    if (taken < all_.size()) {
+        log::warning("io_uring failed: {}; from here on each send is a system call",
+                     std::generic_category().message(submitted < 0 ? -submitted : EAGAIN));
+        ring_.reset();
+    }
+    return taken;
+}
+
+void departures::end_round() {
+    each_its_turn each;
+    while (!all_.empty() || !troubles_.empty()) {
+        send();
+        const auto now = std::exchange(troubles_, {});
+        for (const auto &it : now) each.run([&] { it.owner->on_departed(it.how); });
+    }
+    each.tell();
+}
+
+}  // namespace pgsluice::net
