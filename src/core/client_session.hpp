@@ -219,7 +219,21 @@ private:
         fx.to_server.view(bytes);
         if (server_ != nullptr) server_->kept_batch().add(bytes);
     }
-    verdict instead(const wire::frame &, std::string_view bytes, effects &fx);
+    /// Sends what `build` appends (outbox::make()).
+    template <class Build>
+    void send_made(effects &fx, Build &&build) {
+        fx.to_server.make([&](std::string &out) {
+            const auto begin = out.size();
+            build(out);
+            server_->kept_batch().add(std::string_view(out).substr(begin));
+        });
+    }
+    /// The same, in place of the whole message, which is here.
+    template <class Build>
+    void instead(const wire::frame &message, effects &fx, Build &&build) {
+        send_made(fx, build);
+        head_taken_ = message.here_bytes();
+    }
     verdict fail_here(const wire::frame &, refusal, std::string_view argument, base::time_point now, effects &fx);
     verdict forwarded(request, base::time_point now);
     verdict forwarded(request, base::time_point now, server_session::note &&about);

@@ -62,10 +62,7 @@ client_session::verdict client_session::on_parse(const wire::frame &message, con
     book().change(names.name, what, server_->owed().batch(), client_statements::on_failure::undo);
     if (there.number != 0) return on_known_parse(message, names, now, fx);
     const auto number = server_->make_room(what, parameters_, statement_limit(), fx);
-    auto &out = env_->statements->scratch();
-    out.clear();
-    frontend::append_parse(out, own_name(number).text(), names.rest);
-    instead(message, out, fx);
+    instead(message, fx, [&](std::string &out) { frontend::append_parse(out, own_name(number).text(), names.rest); });
     return forwarded(request::parse, now, {.what = note::kind::named, .client_changes = 1, .number = number});
 }
 
@@ -76,15 +73,11 @@ client_session::verdict client_session::on_known_parse(const wire::frame &messag
                                                        effects &fx) {
     const bool aborted = server_->status() == backend::status_failed || server_->owed().end_owed();
     const bool first = begins_batch();
-    auto &out = env_->statements->scratch();
-    out.clear();
-    if (aborted) {  // or may be, when its turn comes
-        frontend::append_parse(out, "", names.rest);
-        server_->forget_unnamed();
-    } else {
-        frontend::append_close_statement(out, nothing_name);
-    }
-    instead(message, out, fx);
+    if (aborted) server_->forget_unnamed();
+    instead(message, fx, [&](std::string &out) {
+        // Or may be aborted, when its turn comes.
+        aborted ? frontend::append_parse(out, "", names.rest) : frontend::append_close_statement(out, nothing_name);
+    });
     forwarded(aborted ? request::parse : request::known_parse, now, {.what = note::kind::client, .client_changes = 1});
     only_known_ = first && !aborted;
     return verdict::forward;
@@ -110,10 +103,8 @@ client_session::verdict client_session::on_duplicate(const wire::frame &message,
                                                      effects &fx) {
     const auto held = server_->prepare(book().find(names.name)->now, parameters_, statement_limit(), fx);
     if (held.wait) return stall();
-    auto &out = env_->statements->scratch();
-    out.clear();
-    frontend::append_parse(out, own_name(held.number).text(), names.rest);
-    instead(message, out, fx);
+    instead(message, fx,
+            [&](std::string &out) { frontend::append_parse(out, own_name(held.number).text(), names.rest); });
     return forwarded(request::parse, now, fails("42P05", refusal::duplicate_statement, names.given));
 }
 
@@ -218,12 +209,10 @@ note client_session::fails(std::string_view sqlstate, refusal why, std::string_v
 /// The head of the message with another name in it; the rest follows as it is.
 void client_session::forward_named(const wire::frame &message, const head &names, std::string_view name_there,
                                    effects &fx) {
-    fx.to_server.make([&](std::string &out) {
-        const auto begin = out.size();
+    send_made(fx, [&](std::string &out) {
         wire::writer fresh(out, message.type);
         message.type == frontend::bind ? fresh.cstring(names.portal) : fresh.u8('S');
         fresh.cstring(name_there).finish(wire::header_bytes + message.body_bytes - names.bytes);
-        server_->kept_batch().add(std::string_view(out).substr(begin));
     });
     head_taken_ = names.bytes;
 }
@@ -239,10 +228,7 @@ client_session::verdict client_session::on_close(const wire::frame &message, con
     if (names.name.empty()) {
         server_->forget_unnamed();
     } else {
-        auto &out = env_->statements->scratch();
-        out.clear();
-        frontend::append_close_statement(out, nothing_name);
-        instead(message, out, fx);
+        instead(message, fx, [](std::string &out) { frontend::append_close_statement(out, nothing_name); });
     }
     if (!changes) return forwarded(request::close, now);
     return forwarded(request::close, now, {.what = note::kind::client, .client_changes = 1});
@@ -278,18 +264,15 @@ bool client_session::is_for_us(std::string_view name) {
 /// The request that comes next runs our DEALLOCATE, of the client's `name`; what that comes to is put into `about`.
 void client_session::make_deallocatable(const std::string &name, note &about, effects &fx) {
     using namespace std::string_view_literals;
-    auto &out = env_->statements->scratch();
-    out.clear();
-    frontend::append_close_statement(out, nothing_name);
-    server_->tell(request::close, {}, fx, out);
+    server_->tell(request::close, {}, fx,
+                  [](std::string &out) { frontend::append_close_statement(out, nothing_name); });
     const auto *const slot = book().find(name);
     if (slot == nullptr || !slot->now) {
         about.must_fail = fails("26000", refusal::unknown_statement, name).must_fail;
         return;
     }
-    out.clear();
-    frontend::append_parse(out, nothing_name, "\0\0\0"sv);
-    server_->tell(request::parse, {}, fx, out);
+    server_->tell(request::parse, {}, fx,
+                  [](std::string &out) { frontend::append_parse(out, nothing_name, "\0\0\0"sv); });
     server_->let_go(slot->now);
     book().change(name, nullptr, server_->owed().batch(), client_statements::on_failure::undo);
     ++about.client_changes;
@@ -356,10 +339,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
         if (open || (is_for_us(name) && server_->drops_under_way())) return stall_for_answers(fx);
         if (is_for_us(name)) {
             make_deallocatable(name, about, fx);
-            auto &out = env_->statements->scratch();
-            out.clear();
-            frontend::append_query(out, deallocate_nothing);
-            instead(message, out, fx);
+            instead(message, fx, [](std::string &out) { frontend::append_query(out, deallocate_nothing); });
         }
     }
     // A simple query ends the unnamed statement, whatever becomes of the query.
@@ -379,10 +359,7 @@ client_session::verdict client_session::on_query(const wire::frame &message, tim
 client_session::verdict client_session::fail_here(const wire::frame &message, refusal why, std::string_view argument,
                                                   time_point now, effects &fx) {
     server_->drop_unnamed(fx);
-    auto &out = env_->statements->scratch();
-    out.clear();
-    frontend::append_describe_statement(out, "");
-    fx.to_server.make([&](std::string &to) { to += out; });
+    fx.to_server.make([](std::string &out) { frontend::append_describe_statement(out, ""); });
     forwarded(request::describe, now, fails("26000", why, argument));
     head_taken_ = message.here_bytes();
     return verdict::drop;

@@ -184,8 +184,13 @@ public:
     }
     /// From here on the server has no unnamed statement.
     void drop_unnamed(effects &);
-    /// Sends `bytes`, a request of ours within the client's batch.
-    void tell(request, note &&, effects &, std::string_view bytes);
+    /// Sends what `build` appends (outbox::make()), a request of ours within the client's batch.
+    template <class Build>
+    void tell(request what, note &&about, effects &fx, Build &&build) {
+        fx.to_server.make(build);
+        send_noted(what, asker::pooler, std::move(about));
+        retry_.clear();  // it leaves a trace of its own
+    }
     /// A request that may end all named statements is not answered yet.
     bool drops_under_way() const { return drops_ > 0; }
     /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
@@ -363,7 +368,7 @@ private:
     std::vector<note> notes_;  ///< of the noted requests, in order; ended ones in front of first_note_
     std::size_t first_note_ = 0;
     batch_retry retry_;
-    std::string scratch_, client_outcomes_;
+    std::string client_outcomes_;
     row_shape last_shape_;
     std::string last_rows_;        ///< what it was read from
     std::string parameters_seen_;  ///< of the ParameterDescription, until the rows' comes

@@ -80,8 +80,6 @@ public:
     shared_statement intern(std::string_view body);
     /// The rows of `old` have changed: from now on its text is a new statement.
     void renew(const shared_statement &old);
-    /// A place to build the head of a message in.
-    std::string &scratch() { return scratch_; }
     /// So many names of statements are gone, with their client or at its word.
     void let_go(std::size_t names);
     std::size_t size() const { return known_.size(); }
@@ -93,7 +91,6 @@ private:
     std::deque<shared_statement> renewed_;  ///< kept, so that the old ones do not come back; the latest 1024
     std::uint64_t renewals_ = 0;
     std::size_t sweep_at_ = sweep_min, let_go_ = 0;
-    std::string scratch_;
     std::uint32_t mark_;
 };
 
