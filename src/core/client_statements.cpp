@@ -162,7 +162,8 @@ client_session::verdict client_session::on_use(const wire::frame &message, reque
 client_session::verdict client_session::use(const wire::frame &message, request what, const head &names,
                                             const client_statements::slot &slot, std::uint64_t number, time_point now,
                                             effects &fx) {
-    const auto &[held, told, pending, batch] = slot;
+    const auto &held = slot.now;
+    const auto &told = slot.shape;
     if (what == request::bind && told && server_->status() != backend::status_failed) {
         const auto &here = server_->shape(number);
         if (!here || (here->parameters.empty() && !told->parameters.empty())) {

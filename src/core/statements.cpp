@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/memory.hpp"
 #include "base/seeded_bug.hpp"
 #include "wire/reader.hpp"
 
@@ -111,6 +112,9 @@ void client_statements::change(std::string_view name, shared_statement to, std::
     auto *it = at(name);
     if (it == nullptr) it = &*slots_.emplace(std::string(name), slot{}).first;
     auto &changed = it->second;
+    const auto number = first_number_ + static_cast<std::uint32_t>(changes_.size());
+    if (changed.pending > 0) changes_[changed.last - first_number_].to_later = number - changed.last;
+    changed.last = number;
     ++changed.pending;
     changed.batch = batch;
     auto shape = std::move(changed.shape);
@@ -119,17 +123,14 @@ void client_statements::change(std::string_view name, shared_statement to, std::
 
 /// Change number `i` came to nothing: a later one of the same name has `what` before it, or it is what there is now.
 void client_statements::put_back(std::size_t i, shared_statement what, row_shape shape) {
-    auto *const at = changes_[i].at;
-    if (at->second.pending > 1) {
-        const auto later = std::find_if(changes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, changes_.end(),
-                                        [at](const change_made &it) { return it.at == at; });
-        if (later != changes_.end()) {
-            later->before = std::move(what);
-            later->shape_before = std::move(shape);
-            return;
-        }
+    const auto &it = changes_[i];
+    if (it.to_later == 0) {
+        put(*it.at, std::move(what), std::move(shape));
+        return;
     }
-    put(*at, std::move(what), std::move(shape));
+    auto &later = changes_[i + it.to_later];
+    later.before = std::move(what);
+    later.shape_before = std::move(shape);
 }
 
 void client_statements::told(std::string_view name, const shared_statement &what, const row_shape &shape) {
@@ -153,8 +154,12 @@ void client_statements::settle(std::string_view outcomes) {
         forget_if_empty(*it.at);
         ++first_;
     }
-    if (first_ == changes_.size() || (first_ > 4096 && first_ > changes_.size() / 2)) {
+    if (first_ == changes_.size()) {
+        base::clear(changes_, kept_bytes);
+        first_ = 0;
+    } else if (first_ > 4096 && first_ > changes_.size() / 2) {
         changes_.erase(changes_.begin(), changes_.begin() + static_cast<std::ptrdiff_t>(first_));
+        first_number_ += static_cast<std::uint32_t>(first_);
         first_ = 0;
     }
 }

@@ -99,6 +99,7 @@ struct name_slot {
     shared_statement now;       ///< null: there is none
     row_shape shape;            ///< what the client was told of its rows
     std::uint32_t pending = 0;  ///< changes that are not settled yet
+    std::uint32_t last = 0;     ///< number of the last of them
     std::uint64_t batch = 0;    ///< in which the last of them was made
 };
 
@@ -143,8 +144,10 @@ private:
         shared_statement before;
         row_shape shape_before;
         on_failure then = on_failure::undo;
+        std::uint32_t to_later = 0;  ///< the next one of the same name is so many behind it; 0: there is none
     };
     static constexpr std::size_t named_at_most = 1000;
+    static constexpr std::size_t kept_bytes = 4096;  ///< of changes_, by a client of which there may be very many
     place *at(std::string_view name);
     shared_statement put(place &, shared_statement, row_shape);
     void put_back(std::size_t change, shared_statement, row_shape);
@@ -154,6 +157,7 @@ private:
     slots slots_;
     std::vector<change_made> changes_;  ///< oldest first; settled ones in front of first_
     std::size_t first_ = 0;
+    std::uint32_t first_number_ = 0;  ///< of changes_[0]; numbers go round, far more than are kept
     std::size_t bytes_ = 0;
     std::size_t named_ = 0;
 };

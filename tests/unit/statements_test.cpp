@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -125,6 +126,31 @@ TEST(client_statements_book, an_undone_change_under_a_later_one) {
     EXPECT_EQ(book.find("")->now, third) << "the later one stands";
     book.settle("x");
     EXPECT_EQ(book.find("")->now, first) << "and when it falls, what was before both is there";
+}
+
+/// More than a client may send: were each looked for among those behind it, this would take minutes.
+TEST(client_statements_book, undoes_very_many_changes) {
+    constexpr std::size_t names = 100'000;
+    client_statements book;
+    const auto first = made("a"), second = made("bb");
+    const auto name = [](std::size_t number) { return "s" + std::to_string(number); };
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), i % 2 == 0 ? first : nullptr, 1, then::undo);
+    book.settle(std::string(names, 'd'));
+    const auto bytes = book.bytes();
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), nullptr, 2, then::keep);
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), second, 2, then::undo);
+    EXPECT_EQ(book.count(), names);
+    // In pieces, so that settled ones are taken out while later ones of the same names are open.
+    book.settle("f");
+    for (std::size_t left = 2 * names - 1; left > 0; left -= std::min<std::size_t>(left, 30'000))
+        book.settle(std::string(std::min<std::size_t>(left, 30'000), 'x'));
+    EXPECT_EQ(book.find(name(0)), nullptr) << "its Close failed, which leaves it closed";
+    for (std::size_t i = 1; i < names; ++i) {
+        const auto *const slot = book.find(name(i));
+        ASSERT_EQ(slot == nullptr ? nullptr : slot->now, i % 2 == 0 ? first : nullptr);
+    }
+    EXPECT_EQ(book.count(), names / 2 - 1);
+    EXPECT_EQ(book.bytes(), bytes - client_statements::cost_bytes(name(0), 1));
 }
 
 TEST(client_statements_book, all_named_ones_at_once) {
