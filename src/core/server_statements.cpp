@@ -32,25 +32,25 @@ server_session::prepared server_session::look(const shared_statement &what, cons
     // Whether the server has it turns out when it has answered an earlier batch.
     if (held->now == server_statements::state::sent && held->batch != owed_.batch()) return {.wait = true};
     statements_.touch(*held, links_);
-    return {.number = held->number, .tried = held->now == server_statements::state::ready};
+    return {.tried = held->now == server_statements::state::ready, .held = held};
 }
 
-std::uint64_t server_session::make_room(const shared_statement &what, const shared_parameters &under, std::size_t limit,
-                                        effects &fx) {
+server_statements::entry &server_session::make_room(const shared_statement &what, const shared_parameters &under,
+                                                    std::size_t limit, effects &fx) {
     while (const auto number = statements_.evict(limit, links_)) {
         tell(request::close, {.what = note::kind::evicted, .number = number}, fx,
              [&](std::string &out) { frontend::append_close_statement(out, own_name(number).text()); });
     }
-    return statements_.add(what, under, owed_.batch(), links_).number;
+    return statements_.add(what, under, owed_.batch(), links_);
 }
 
 server_session::prepared server_session::prepare(const shared_statement &what, const shared_parameters &under,
                                                  std::size_t limit, effects &fx) {
     auto there = look(what, under);
-    if (there.wait || there.number != 0) return there;
-    there.number = make_room(what, under, limit, fx);
-    tell(request::parse, {.what = note::kind::named, .number = there.number}, fx,
-         [&](std::string &out) { frontend::append_parse(out, own_name(there.number).text(), what->body); });
+    if (there.wait || there.held != nullptr) return there;
+    there.held = &make_room(what, under, limit, fx);
+    tell(request::parse, {.what = note::kind::named, .number = there.number()}, fx,
+         [&](std::string &out) { frontend::append_parse(out, own_name(there.number()).text(), what->body); });
     return there;
 }
 
@@ -77,24 +77,16 @@ void server_session::prepare_unnamed(const shared_statement &what, const shared_
          [&](std::string &out) { frontend::append_parse(out, "", what->body); });
 }
 
-const row_shape &server_session::shape(std::uint64_t number) {
-    static const row_shape unknown;
-    if (number == 0) return unnamed_.shape;
-    const auto *const held = statements_.at(number);
-    return held == nullptr ? unknown : held->shape;
-}
-
-bool server_session::ask_shape(std::uint64_t number, effects &fx) {
-    auto *const held = number == 0 ? nullptr : statements_.at(number);
-    bool &asked = held == nullptr ? unnamed_.asked : held->asked;
-    if (asked) return false;
+void server_session::ask_shape(const prepared &it, effects &fx) {
+    const auto number = it.number();
+    bool &asked = it.held == nullptr ? unnamed_.asked : it.held->asked;
+    if (asked) return;
     asked = true;
     tell(request::describe, {.what = note::kind::shape, .number = number, .generation = unnamed_.generation}, fx,
          [&](std::string &out) {
              frontend::append_describe_statement(out, number == 0 ? "" : own_name(number).text());
          });
     fx.to_server.make(frontend::append_flush);
-    return true;
 }
 
 /// The answer to a Describe that has a note: it must be whole.

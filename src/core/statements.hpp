@@ -193,6 +193,7 @@ public:
         std::uint64_t made_in = 0;  ///< link of its Parse
         row_shape shape;            ///< of its rows, once described
         bool asked = false;         ///< a Describe of ours is under way
+        std::list<entry>::iterator self{};
     };
     using iterator = std::list<entry>::iterator;
 
@@ -245,6 +246,7 @@ private:
     std::uint64_t link_ = 0;
     std::unordered_multimap<std::size_t, iterator> by_hash_;
     std::unordered_map<std::uint64_t, iterator> by_number_;
+    entry *found_ = nullptr;  ///< last, as long as it can be found: mostly it is what is looked for next
     std::uint64_t last_number_ = 0;
     std::size_t bytes_ = 0;
 };

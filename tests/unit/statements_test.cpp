@@ -248,6 +248,39 @@ TEST(server_statements_book, tells_very_many_apart) {
     for (const auto &text : texts) ASSERT_EQ(book.find(text, now)->what->body, text->body);
 }
 
+TEST(server_statements_book, what_was_found_last_is_found_only_as_long_as_it_is_there) {
+    statement_store store;
+    const auto now = parameters();
+    const auto what = store.intern("a"), other = store.intern("b");
+    using change = void (*)(server_statements &, std::uint64_t number);
+    const change changes[] = {
+        [](server_statements &book, std::uint64_t number) { book.settle(number, outcome::failed, 2); },
+        [](server_statements &book, std::uint64_t number) { EXPECT_EQ(book.evict(1, 2), number); },
+        [](server_statements &book, std::uint64_t number) {
+            EXPECT_EQ(book.evict(1, 2), number);
+            book.evicted(number, false);
+        },
+        [](server_statements &book, std::uint64_t) { book.drop_all(); },
+        [](server_statements &book, std::uint64_t) { book.all_stale(); },
+        [](server_statements &book, std::uint64_t) { book.meaning_changed(1); },
+        [](server_statements &book, std::uint64_t) { book.link_over(1); },
+    };
+    for (const auto what_happens : changes) {
+        server_statements book;
+        const auto number = book.add(what, now, 1, 1).number;
+        book.settle(number, outcome::done, 1);
+        ASSERT_NE(book.find(what, now), nullptr);
+        EXPECT_EQ(book.find(what, now), book.at(number));
+        EXPECT_EQ(book.find(what, now, false, 2), nullptr) << "of another link";
+        EXPECT_EQ(book.find(other, now), nullptr);
+        what_happens(book, number);
+        EXPECT_EQ(book.find(what, now), nullptr);
+        const auto again = book.add(what, now, 3, 3).number;
+        EXPECT_EQ(book.find(what, now), book.at(again));
+        EXPECT_EQ(book.find(what, now)->number, again);
+    }
+}
+
 TEST(server_statements_book, a_parse_that_was_not_done_leaves_nothing) {
     statement_store store;
     server_statements book;
