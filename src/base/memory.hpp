@@ -18,7 +18,8 @@ inline constexpr std::size_t kept_bytes = 64 << 10;
 template <class Container>
 void clear(Container &it, std::size_t most_bytes = kept_bytes) {
     it.clear();
-    if (it.capacity() * sizeof(typename Container::value_type) > most_bytes) Container().swap(it);
+    if (it.capacity() * sizeof(typename Container::value_type) > most_bytes) [[unlikely]]
+        Container().swap(it);
 }
 
 }  // namespace pgsluice::base

@@ -259,8 +259,9 @@ void client_session::on_released(time_point now) {
     if (server_ != nullptr) server_->has(parameters_);
     server_ = nullptr;
     deallocating_.clear();
-    for (auto *const name : {&bound_.portal, &bound_.name}) {
-        if (name->capacity() > name_max_bytes) base::give_back(*name);
+    if (uses_) {
+        if (bound_.portal.capacity() > name_max_bytes) base::give_back(bound_.portal);
+        if (bound_.name.capacity() > name_max_bytes) base::give_back(bound_.name);
     }
     phase_ = link_phase::quiet;
     transaction_since_ = base::never;

@@ -68,6 +68,7 @@ public:
         return all;
     }
     void clear() {
+        if (pieces_.empty()) return;  // nothing was made either
         base::clear(pieces_);
         base::clear(made_);
         size_bytes_ = 0;
