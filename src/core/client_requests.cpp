@@ -177,14 +177,6 @@ client_session::verdict client_session::stall_for_answers(effects &fx) {
     return stall();
 }
 
-/// Sends `bytes` in place of the whole message, which is here.
-client_session::verdict client_session::instead(const wire::frame &message, std::string_view bytes, effects &fx) {
-    fx.to_server.make([&](std::string &out) { out += bytes; });
-    server_->kept_batch().add(bytes);
-    head_taken_ = message.here_bytes();
-    return verdict::forward;
-}
-
 // ---- requests ----
 
 client_session::verdict client_session::on_request(const wire::frame &message, request what, time_point now,

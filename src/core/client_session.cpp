@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/memory.hpp"
 #include "base/seeded_bug.hpp"
 #include "wire/backend.hpp"
 #include "wire/error_response.hpp"
@@ -258,6 +259,10 @@ void client_session::on_released(time_point now) {
     if (server_ != nullptr) server_->has(parameters_);
     server_ = nullptr;
     deallocating_.clear();
+    if (uses_) {
+        if (bound_.portal.capacity() > name_max_bytes) base::give_back(bound_.portal);
+        if (bound_.name.capacity() > name_max_bytes) base::give_back(bound_.name);
+    }
     phase_ = link_phase::quiet;
     transaction_since_ = base::never;
     stalled_ = false;

@@ -163,8 +163,8 @@ private:
         since_ = now;
     }
     std::size_t relay(std::string_view bytes, base::time_point now, effects &fx);
-    // Inline are five that have one caller each, in client_requests.cpp: every message goes through most of them, and
-    // each call cost 30 instructions.
+    // Inline are five that have one caller each, in client_requests.cpp, and send(): every message goes through most of
+    // them, and each call cost 30 instructions.
     [[gnu::always_inline]] inline verdict on_frame(const wire::frame &, base::time_point now, effects &fx);
     verdict on_sync(disposition, base::time_point now, effects &fx);
     [[gnu::always_inline]] inline verdict on_request(const wire::frame &, request, base::time_point now, effects &fx);
@@ -192,8 +192,9 @@ private:
     verdict on_known_parse(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_duplicate(const wire::frame &, const head &, base::time_point now, effects &fx);
     verdict on_use(const wire::frame &, request, const head &, base::time_point now, effects &fx);
-    verdict use(const wire::frame &, request, const head &, const client_statements::slot &, std::uint64_t number,
-                base::time_point now, effects &fx);
+    /// `there`: nothing, of the unnamed one.
+    verdict use(const wire::frame &, request, const head &, const client_statements::slot &,
+                const server_session::prepared &there, base::time_point now, effects &fx);
     /// `generation`: of the unnamed statement, where that is meant.
     static server_session::note learns_rows(std::string_view name, const shared_statement &, std::uint64_t number,
                                             std::uint64_t generation);
@@ -215,11 +216,25 @@ private:
     verdict need(const wire::frame &);
     verdict stall();
     verdict stall_for_answers(effects &fx);
-    void send(std::string_view bytes, effects &fx) {
+    [[gnu::always_inline]] inline void send(std::string_view bytes, effects &fx) {
         fx.to_server.view(bytes);
         if (server_ != nullptr) server_->kept_batch().add(bytes);
     }
-    verdict instead(const wire::frame &, std::string_view bytes, effects &fx);
+    /// Sends what `build` appends (outbox::make()).
+    template <class Build>
+    void send_made(effects &fx, Build &&build) {
+        fx.to_server.make([&](std::string &out) {
+            const auto begin = out.size();
+            build(out);
+            server_->kept_batch().add(std::string_view(out).substr(begin));
+        });
+    }
+    /// The same, in place of the whole message, which is here.
+    template <class Build>
+    void instead(const wire::frame &message, effects &fx, Build &&build) {
+        send_made(fx, build);
+        head_taken_ = message.here_bytes();
+    }
     verdict fail_here(const wire::frame &, refusal, std::string_view argument, base::time_point now, effects &fx);
     verdict forwarded(request, base::time_point now);
     verdict forwarded(request, base::time_point now, server_session::note &&about);

@@ -1,5 +1,6 @@
 // What a session machine asks of its driver after one event: bytes to send each way and the one thing to do next.
-// The driver sends, does what `client` and `server` name, and decides nothing. One per worker, reused; never shared.
+// The driver sends, does what `client` and `server` name, and decides nothing. A worker has a stack of them
+// (effects_lease), reused; never shared.
 #pragma once
 
 #include <string>
@@ -31,7 +32,7 @@ enum class client_next : std::uint8_t {
 enum class server_next : std::uint8_t {
     none,
     logged_in,     ///< ready for its first client
-    login_failed,  ///< see server_session::login_error()
+    login_failed,  ///< see server_session::error()
     errand_done,   ///< the check or reset query succeeded
     cancel,        ///< open the cancel connection, if begin_cancel() still says so
     secure,        ///< let the TLS handshake begin

@@ -1,12 +1,15 @@
 // What is to be sent on one socket, in order: views into a read buffer, or bytes made here. Neighbours are merged, so
-// that a relayed batch is one send. It does not send, and owns no memory that outlives clear().
-// One per worker and direction, reused for every event; views live until the caller drops the buffer they point into.
+// that a relayed batch is one send. It does not send, and keeps no more than base::kept_bytes of each kind beyond
+// clear(). Two in each of a worker's effects, reused for every event; views live until the caller drops the buffer they
+// point into.
 #pragma once
 
 #include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "base/memory.hpp"
 
 namespace pgsluice::core {
 
@@ -65,10 +68,13 @@ public:
         return all;
     }
     void clear() {
-        pieces_.clear();
-        made_.clear();
+        if (pieces_.empty()) return;  // nothing was made either
+        base::clear(pieces_);
+        base::clear(made_);
         size_bytes_ = 0;
     }
+    /// What it holds on to, full or empty.
+    std::size_t kept_bytes() const { return made_.capacity() + pieces_.capacity() * sizeof(part); }
 
 private:
     struct part {

@@ -156,9 +156,11 @@ public:
     };
     void send_noted(request, asker, note &&);
     struct prepared {
-        bool wait = false;         ///< can not be told before the server has answered more
-        std::uint64_t number = 0;  ///< its name is own_name(number); 0: not there
-        bool tried = false;        ///< was there before this batch
+        bool wait = false;                         ///< can not be told before the server has answered more
+        bool tried = false;                        ///< was there before this batch
+        server_statements::entry *held = nullptr;  ///< until the next event; null: not there
+        /// Its name is own_name(number()).
+        std::uint64_t number() const { return held == nullptr ? 0 : held->number; }
     };
     /// Whether the server has the statement as `under` makes it mean.
     prepared look(const shared_statement &, const shared_parameters &under);
@@ -166,16 +168,17 @@ public:
     prepared prepare(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
     /// The client has closed its name for `what`.
     void let_go(const shared_statement &what) { statements_.let_go(what); }
-    /// A number for a statement that the client's own Parse is about to make; others are closed for it.
-    std::uint64_t make_room(const shared_statement &, const shared_parameters &under, std::size_t limit, effects &);
+    /// A place for a statement that the client's own Parse is about to make; others are closed for it.
+    server_statements::entry &make_room(const shared_statement &, const shared_parameters &under, std::size_t limit,
+                                        effects &);
     bool has_unnamed(const shared_statement &, const shared_parameters &under) const;
     void prepare_unnamed(const shared_statement &, const shared_parameters &under, effects &);
     /// A Parse of the unnamed statement goes out: it is there when that succeeds.
     void expect_unnamed(const shared_statement &, const shared_parameters &under);
-    /// What is known of the rows of `number`, 0 for the unnamed one, as the server has it.
-    const row_shape &shape(std::uint64_t number);
-    /// Asks for it; the answer is waited for. False: asked already.
-    bool ask_shape(std::uint64_t number, effects &);
+    /// What is known of the rows of `it`, the unnamed one where there is none, as the server has it.
+    const row_shape &shape(const prepared &it) const { return it.held == nullptr ? unnamed_.shape : it.held->shape; }
+    /// Asks for it, if that has not been done; the answer is waited for.
+    void ask_shape(const prepared &it, effects &);
     std::uint64_t unnamed_generation() const { return unnamed_.generation; }
     /// Something goes out that ends or may end the unnamed statement.
     void forget_unnamed() {
@@ -184,8 +187,13 @@ public:
     }
     /// From here on the server has no unnamed statement.
     void drop_unnamed(effects &);
-    /// Sends `bytes`, a request of ours within the client's batch.
-    void tell(request, note &&, effects &, std::string_view bytes);
+    /// Sends what `build` appends (outbox::make()), a request of ours within the client's batch.
+    template <class Build>
+    void tell(request what, note &&about, effects &fx, Build &&build) {
+        fx.to_server.make(build);
+        send_noted(what, asker::pooler, std::move(about));
+        retry_.clear();  // it leaves a trace of its own
+    }
     /// A request that may end all named statements is not answered yet.
     bool drops_under_way() const { return drops_ > 0; }
     /// Finds out what is owed after a COPY that failed in doubt (owed_replies); between two messages of the client's.
@@ -363,7 +371,7 @@ private:
     std::vector<note> notes_;  ///< of the noted requests, in order; ended ones in front of first_note_
     std::size_t first_note_ = 0;
     batch_retry retry_;
-    std::string scratch_, client_outcomes_;
+    std::string client_outcomes_;
     row_shape last_shape_;
     std::string last_rows_;        ///< what it was read from
     std::string parameters_seen_;  ///< of the ParameterDescription, until the rows' comes

@@ -2,6 +2,7 @@
 // what becomes of them as the replies come, and the batch that is sent once more.
 #include <charconv>
 
+#include "base/memory.hpp"
 #include "core/client_session.hpp"
 #include "core/server_session.hpp"
 #include "wire/backend.hpp"
@@ -14,12 +15,6 @@ namespace backend = wire::backend;
 namespace frontend = wire::frontend;
 
 // ---- before a message of the client's ----
-
-void server_session::tell(request what, note &&about, effects &fx, std::string_view bytes) {
-    fx.to_server.make([&](std::string &out) { out += bytes; });
-    send_noted(what, asker::pooler, std::move(about));
-    retry_.clear();  // it leaves a trace of its own
-}
 
 void server_session::send_noted(request what, asker who, note &&about) {
     const bool noted = about.what != note::kind::none;
@@ -37,28 +32,25 @@ server_session::prepared server_session::look(const shared_statement &what, cons
     // Whether the server has it turns out when it has answered an earlier batch.
     if (held->now == server_statements::state::sent && held->batch != owed_.batch()) return {.wait = true};
     statements_.touch(*held, links_);
-    return {.number = held->number, .tried = held->now == server_statements::state::ready};
+    return {.tried = held->now == server_statements::state::ready, .held = held};
 }
 
-std::uint64_t server_session::make_room(const shared_statement &what, const shared_parameters &under, std::size_t limit,
-                                        effects &fx) {
-    std::string &out = scratch_;
+server_statements::entry &server_session::make_room(const shared_statement &what, const shared_parameters &under,
+                                                    std::size_t limit, effects &fx) {
     while (const auto number = statements_.evict(limit, links_)) {
-        out.clear();
-        frontend::append_close_statement(out, own_name(number).text());
-        tell(request::close, {.what = note::kind::evicted, .number = number}, fx, out);
+        tell(request::close, {.what = note::kind::evicted, .number = number}, fx,
+             [&](std::string &out) { frontend::append_close_statement(out, own_name(number).text()); });
     }
-    return statements_.add(what, under, owed_.batch(), links_).number;
+    return statements_.add(what, under, owed_.batch(), links_);
 }
 
 server_session::prepared server_session::prepare(const shared_statement &what, const shared_parameters &under,
                                                  std::size_t limit, effects &fx) {
     auto there = look(what, under);
-    if (there.wait || there.number != 0) return there;
-    there.number = make_room(what, under, limit, fx);
-    scratch_.clear();
-    frontend::append_parse(scratch_, own_name(there.number).text(), what->body);
-    tell(request::parse, {.what = note::kind::named, .number = there.number}, fx, scratch_);
+    if (there.wait || there.held != nullptr) return there;
+    there.held = &make_room(what, under, limit, fx);
+    tell(request::parse, {.what = note::kind::named, .number = there.number()}, fx,
+         [&](std::string &out) { frontend::append_parse(out, own_name(there.number()).text(), what->body); });
     return there;
 }
 
@@ -81,29 +73,20 @@ void server_session::expect_unnamed(const shared_statement &what, const shared_p
 
 void server_session::prepare_unnamed(const shared_statement &what, const shared_parameters &under, effects &fx) {
     expect_unnamed(what, under);
-    scratch_.clear();
-    frontend::append_parse(scratch_, "", what->body);
-    tell(request::parse, {.what = note::kind::unnamed, .number = unnamed_.generation}, fx, scratch_);
+    tell(request::parse, {.what = note::kind::unnamed, .number = unnamed_.generation}, fx,
+         [&](std::string &out) { frontend::append_parse(out, "", what->body); });
 }
 
-const row_shape &server_session::shape(std::uint64_t number) {
-    static const row_shape unknown;
-    if (number == 0) return unnamed_.shape;
-    const auto *const held = statements_.at(number);
-    return held == nullptr ? unknown : held->shape;
-}
-
-bool server_session::ask_shape(std::uint64_t number, effects &fx) {
-    auto *const held = number == 0 ? nullptr : statements_.at(number);
-    bool &asked = held == nullptr ? unnamed_.asked : held->asked;
-    if (asked) return false;
+void server_session::ask_shape(const prepared &it, effects &fx) {
+    const auto number = it.number();
+    bool &asked = it.held == nullptr ? unnamed_.asked : it.held->asked;
+    if (asked) return;
     asked = true;
-    scratch_.clear();
-    frontend::append_describe_statement(scratch_, number == 0 ? "" : own_name(number).text());
     tell(request::describe, {.what = note::kind::shape, .number = number, .generation = unnamed_.generation}, fx,
-         scratch_);
+         [&](std::string &out) {
+             frontend::append_describe_statement(out, number == 0 ? "" : own_name(number).text());
+         });
     fx.to_server.make(frontend::append_flush);
-    return true;
 }
 
 /// The answer to a Describe that has a note: it must be whole.
@@ -127,9 +110,9 @@ void server_session::settle_shape(const note &it, outcome how) {
 
 /// What RowDescription or NoData says; null when it is not well formed.
 void server_session::read_shape(const wire::frame &answer) {
-    scratch_.clear();
-    const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, scratch_);
-    last_shape_ = good ? std::make_shared<const description>(description{scratch_, parameters_seen_}) : nullptr;
+    std::string rows;
+    const bool good = answer.type == backend::no_data || shape_of_rows(answer.body, rows);
+    last_shape_ = good ? std::make_shared<const description>(description{std::move(rows), parameters_seen_}) : nullptr;
     last_rows_ = answer.body;
 }
 
@@ -159,9 +142,7 @@ void server_session::note_shape(const wire::frame &answer) {
 
 void server_session::drop_unnamed(effects &fx) {
     forget_unnamed();
-    scratch_.clear();
-    frontend::append_close_statement(scratch_, "");
-    tell(request::close, {}, fx, scratch_);
+    tell(request::close, {}, fx, [](std::string &out) { frontend::append_close_statement(out, ""); });
 }
 
 /// It is made anew when it is used again. One that is not remembered can not be, and only who made it can use it: for
@@ -204,7 +185,7 @@ bool server_session::settle_ended() {
     }
     owed_.clear_outcomes();
     if (first_note_ == notes_.size()) {
-        notes_.clear();
+        base::clear(notes_);
         first_note_ = 0;
     } else if (first_note_ > 4096) {
         notes_.erase(notes_.begin(), notes_.begin() + static_cast<std::ptrdiff_t>(first_note_));

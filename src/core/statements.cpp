@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 
+#include "base/memory.hpp"
 #include "base/seeded_bug.hpp"
 #include "wire/reader.hpp"
 
@@ -111,6 +112,9 @@ void client_statements::change(std::string_view name, shared_statement to, std::
     auto *it = at(name);
     if (it == nullptr) it = &*slots_.emplace(std::string(name), slot{}).first;
     auto &changed = it->second;
+    const auto number = first_number_ + static_cast<std::uint32_t>(changes_.size());
+    if (changed.pending > 0) changes_[changed.last - first_number_].to_later = number - changed.last;
+    changed.last = number;
     ++changed.pending;
     changed.batch = batch;
     auto shape = std::move(changed.shape);
@@ -119,17 +123,14 @@ void client_statements::change(std::string_view name, shared_statement to, std::
 
 /// Change number `i` came to nothing: a later one of the same name has `what` before it, or it is what there is now.
 void client_statements::put_back(std::size_t i, shared_statement what, row_shape shape) {
-    auto *const at = changes_[i].at;
-    if (at->second.pending > 1) {
-        const auto later = std::find_if(changes_.begin() + static_cast<std::ptrdiff_t>(i) + 1, changes_.end(),
-                                        [at](const change_made &it) { return it.at == at; });
-        if (later != changes_.end()) {
-            later->before = std::move(what);
-            later->shape_before = std::move(shape);
-            return;
-        }
+    const auto &it = changes_[i];
+    if (it.to_later == 0) {
+        put(*it.at, std::move(what), std::move(shape));
+        return;
     }
-    put(*at, std::move(what), std::move(shape));
+    auto &later = changes_[i + it.to_later];
+    later.before = std::move(what);
+    later.shape_before = std::move(shape);
 }
 
 void client_statements::told(std::string_view name, const shared_statement &what, const row_shape &shape) {
@@ -153,8 +154,12 @@ void client_statements::settle(std::string_view outcomes) {
         forget_if_empty(*it.at);
         ++first_;
     }
-    if (first_ == changes_.size() || (first_ > 4096 && first_ > changes_.size() / 2)) {
+    if (first_ == changes_.size()) {
+        base::clear(changes_, kept_bytes);
+        first_ = 0;
+    } else if (first_ > 4096 && first_ > changes_.size() / 2) {
         changes_.erase(changes_.begin(), changes_.begin() + static_cast<std::ptrdiff_t>(first_));
+        first_number_ += static_cast<std::uint32_t>(first_);
         first_ = 0;
     }
 }
@@ -183,17 +188,21 @@ own_name::own_name(std::uint64_t number) {
 
 server_statements::entry *server_statements::find(const shared_statement &what, const shared_parameters &now, bool any,
                                                   std::uint64_t made_in) {
+    const auto usable = [made_in](const entry &it) {
+        return it.now != state::stale && (made_in == 0 || it.made_in == made_in);
+    };
+    if (found_ != nullptr && found_->what == what && found_->made_under == now && usable(*found_)) return found_;
     const auto [first, end] = by_hash_.equal_range(what->hash);
     for (auto it = first; it != end; ++it) {
         auto &held = *it->second;
         if (!same_statement(*held.what, *what)) continue;
         if (any) return &held;
-        if (held.now == state::stale || (made_in != 0 && held.made_in != made_in)) continue;
+        if (!usable(held)) continue;
         if (held.made_under != now) {
             if (!same_meaning(*held.made_under, *now)) continue;
             held.made_under = now;  // found at once the next time
         }
-        return &held;
+        return found_ = &held;
     }
     return nullptr;
 }
@@ -204,6 +213,7 @@ shared_statement server_statements::what(std::uint64_t number) const {
 }
 
 server_statements::entry *server_statements::at(std::uint64_t number) {
+    if (found_ != nullptr && found_->number == number) return found_;
     const auto it = by_number_.find(number);
     return it == by_number_.end() ? nullptr : &*it->second;
 }
@@ -222,11 +232,10 @@ std::list<server_statements::entry> &server_statements::list_of(const entry &it)
 
 void server_statements::touch(entry &it, std::uint64_t link) {
     begin(link);
-    const auto at = by_number_.find(it.number)->second;
-    if (it.link == link && at == pinned_.begin()) return;
+    if (it.link == link && it.self == pinned_.begin()) return;
     auto &from = list_of(it);
     it.link = link;
-    pinned_.splice(pinned_.begin(), from, at);
+    pinned_.splice(pinned_.begin(), from, it.self);
 }
 
 void server_statements::let_go(const shared_statement &what) {
@@ -244,9 +253,11 @@ server_statements::entry &server_statements::add(shared_statement what, shared_p
     begin(link);
     pinned_.push_front(
         {++last_number_, std::move(what), std::move(now), state::sent, batch, 0, link, link, nullptr, false});
-    by_number_.emplace(last_number_, pinned_.begin());
-    count(pinned_.front());
-    return pinned_.front();
+    auto &made = pinned_.front();
+    made.self = pinned_.begin();
+    by_number_.emplace(last_number_, made.self);
+    count(made);
+    return made;
 }
 
 std::uint64_t server_statements::evict(std::size_t limit, std::uint64_t link) {
@@ -320,10 +331,11 @@ void server_statements::link_over(std::uint64_t link) {
 /// It can be found, and counts towards what a server may have.
 void server_statements::count(const entry &it) {
     bytes_ += it.what->body.size() + statement_overhead_bytes;
-    by_hash_.emplace(it.what->hash, by_number_.find(it.number)->second);
+    by_hash_.emplace(it.what->hash, it.self);
 }
 
 void server_statements::uncount(iterator at) {
+    if (found_ == &*at) found_ = nullptr;
     bytes_ -= at->what->body.size() + statement_overhead_bytes;
     const auto [first, end] = by_hash_.equal_range(at->what->hash);
     for (auto it = first; it != end; ++it) {

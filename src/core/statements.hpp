@@ -80,8 +80,6 @@ public:
     shared_statement intern(std::string_view body);
     /// The rows of `old` have changed: from now on its text is a new statement.
     void renew(const shared_statement &old);
-    /// A place to build the head of a message in.
-    std::string &scratch() { return scratch_; }
     /// So many names of statements are gone, with their client or at its word.
     void let_go(std::size_t names);
     std::size_t size() const { return known_.size(); }
@@ -93,7 +91,6 @@ private:
     std::deque<shared_statement> renewed_;  ///< kept, so that the old ones do not come back; the latest 1024
     std::uint64_t renewals_ = 0;
     std::size_t sweep_at_ = sweep_min, let_go_ = 0;
-    std::string scratch_;
     std::uint32_t mark_;
 };
 
@@ -102,6 +99,7 @@ struct name_slot {
     shared_statement now;       ///< null: there is none
     row_shape shape;            ///< what the client was told of its rows
     std::uint32_t pending = 0;  ///< changes that are not settled yet
+    std::uint32_t last = 0;     ///< number of the last of them
     std::uint64_t batch = 0;    ///< in which the last of them was made
 };
 
@@ -146,8 +144,10 @@ private:
         shared_statement before;
         row_shape shape_before;
         on_failure then = on_failure::undo;
+        std::uint32_t to_later = 0;  ///< the next one of the same name is so many behind it; 0: there is none
     };
     static constexpr std::size_t named_at_most = 1000;
+    static constexpr std::size_t kept_bytes = 4096;  ///< of changes_, by a client of which there may be very many
     place *at(std::string_view name);
     shared_statement put(place &, shared_statement, row_shape);
     void put_back(std::size_t change, shared_statement, row_shape);
@@ -157,6 +157,7 @@ private:
     slots slots_;
     std::vector<change_made> changes_;  ///< oldest first; settled ones in front of first_
     std::size_t first_ = 0;
+    std::uint32_t first_number_ = 0;  ///< of changes_[0]; numbers go round, far more than are kept
     std::size_t bytes_ = 0;
     std::size_t named_ = 0;
 };
@@ -192,6 +193,7 @@ public:
         std::uint64_t made_in = 0;  ///< link of its Parse
         row_shape shape;            ///< of its rows, once described
         bool asked = false;         ///< a Describe of ours is under way
+        std::list<entry>::iterator self{};
     };
     using iterator = std::list<entry>::iterator;
 
@@ -244,6 +246,7 @@ private:
     std::uint64_t link_ = 0;
     std::unordered_multimap<std::size_t, iterator> by_hash_;
     std::unordered_map<std::uint64_t, iterator> by_number_;
+    entry *found_ = nullptr;  ///< last, as long as it can be found: mostly it is what is looked for next
     std::uint64_t last_number_ = 0;
     std::size_t bytes_ = 0;
 };

@@ -1,6 +1,7 @@
 // Prepared statements between one client and one server: what goes each way for each message, with every cut of the
 // bytes and with each peer gone at every step (support/rig.hpp). Through PostgreSQL: integration/test_prepared.py.
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include "core/client_session.hpp"
 #include "support/rig.hpp"
@@ -631,6 +632,46 @@ TEST(prepared_bounds, a_named_one_that_is_too_long) {
     it.server_sends(be::close_complete + missing);
     EXPECT_EQ(it.take_client(), refused(refusal::statement_too_long) + be::ready('I'));
     EXPECT_FALSE(it.client_gone);
+}
+
+/// What the heap holds; 0 where a sanitizer has taken its place.
+std::size_t heap_bytes() {
+    const auto now = ::mallinfo2();
+    return now.uordblks + now.hblkhd;
+}
+
+TEST(prepared_bounds, a_long_one_is_not_kept_by_each_server_that_it_was_sent_to) {
+    world around;
+    rig it(around, 4);
+    it.welcomed();
+    constexpr std::size_t bytes = 8 << 20;
+    it.client_sends(fe::parse("s", std::string(bytes, 'x')) + fe::sync);
+    it.server_sends(prepared);
+    const auto before = heap_bytes();
+    for (int others = 0; others < 3; ++others) {
+        it.rotate();
+        it.client_sends(use("s") + fe::sync);
+        EXPECT_GT(it.take_server().size(), bytes);
+        it.server_sends(be::parse_complete + answered);
+    }
+    EXPECT_LT(heap_bytes(), before + bytes);
+}
+
+TEST(prepared_bounds, a_long_name_is_not_kept_by_a_client_that_waits) {
+    world around;
+    rig it(around);
+    it.welcomed();
+    constexpr std::size_t bytes = 8 << 20;
+    it.client_sends(fe::parse("s", "x") + fe::sync);
+    it.server_sends(prepared);
+    it.client_sends(fe::bind(std::string(bytes, 'p'), "s") + fe::sync);
+    it.take_server();
+    const auto before = heap_bytes();
+    it.server_sends(be::bind_complete + be::ready('I'));
+    EXPECT_EQ(it.server(), nullptr);
+    if (before != 0) {
+        EXPECT_LE(heap_bytes() + 2 * bytes, before) << "what it had sent, and the portal's name";
+    }
 }
 
 TEST(prepared_bounds, a_name_counts_up_to_63_bytes) {

@@ -69,5 +69,21 @@ TEST(outbox, cleared_it_is_as_new) {
     EXPECT_TRUE(box.empty());
 }
 
+TEST(outbox, keeps_what_ordinary_use_takes_and_gives_back_the_rest) {
+    outbox box(0);
+    box.make([](std::string &out) { out.append(30'000, 'x'); });
+    const auto ordinary = box.kept_bytes();
+    box.clear();
+    EXPECT_EQ(box.kept_bytes(), ordinary);
+    box.make([](std::string &out) { out.append(16 << 20, 'x'); });
+    box.clear();
+    EXPECT_LE(box.kept_bytes(), 2 * base::kept_bytes);
+    const std::string buffer = "passed on";
+    for (int i = 0; i < 10'000; ++i) box.view(buffer);
+    EXPECT_EQ(box.pieces(), 10'000U);
+    box.clear();
+    EXPECT_LE(box.kept_bytes(), 2 * base::kept_bytes);
+}
+
 }  // namespace
 }  // namespace pgsluice::core

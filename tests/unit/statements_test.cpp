@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -127,6 +128,31 @@ TEST(client_statements_book, an_undone_change_under_a_later_one) {
     EXPECT_EQ(book.find("")->now, first) << "and when it falls, what was before both is there";
 }
 
+/// More than a client may send: were each looked for among those behind it, this would take minutes.
+TEST(client_statements_book, undoes_very_many_changes) {
+    constexpr std::size_t names = 100'000;
+    client_statements book;
+    const auto first = made("a"), second = made("bb");
+    const auto name = [](std::size_t number) { return "s" + std::to_string(number); };
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), i % 2 == 0 ? first : nullptr, 1, then::undo);
+    book.settle(std::string(names, 'd'));
+    const auto bytes = book.bytes();
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), nullptr, 2, then::keep);
+    for (std::size_t i = 0; i < names; ++i) book.change(name(i), second, 2, then::undo);
+    EXPECT_EQ(book.count(), names);
+    // In pieces, so that settled ones are taken out while later ones of the same names are open.
+    book.settle("f");
+    for (std::size_t left = 2 * names - 1; left > 0; left -= std::min<std::size_t>(left, 30'000))
+        book.settle(std::string(std::min<std::size_t>(left, 30'000), 'x'));
+    EXPECT_EQ(book.find(name(0)), nullptr) << "its Close failed, which leaves it closed";
+    for (std::size_t i = 1; i < names; ++i) {
+        const auto *const slot = book.find(name(i));
+        ASSERT_EQ(slot == nullptr ? nullptr : slot->now, i % 2 == 0 ? first : nullptr);
+    }
+    EXPECT_EQ(book.count(), names / 2 - 1);
+    EXPECT_EQ(book.bytes(), bytes - client_statements::cost_bytes(name(0), 1));
+}
+
 TEST(client_statements_book, all_named_ones_at_once) {
     client_statements book;
     book.change("a", made("a"), 1, then::undo);
@@ -220,6 +246,39 @@ TEST(server_statements_book, tells_very_many_apart) {
         ASSERT_EQ(book.find(text, now), book.at(number)) << text->body;
     }
     for (const auto &text : texts) ASSERT_EQ(book.find(text, now)->what->body, text->body);
+}
+
+TEST(server_statements_book, what_was_found_last_is_found_only_as_long_as_it_is_there) {
+    statement_store store;
+    const auto now = parameters();
+    const auto what = store.intern("a"), other = store.intern("b");
+    using change = void (*)(server_statements &, std::uint64_t number);
+    const change changes[] = {
+        [](server_statements &book, std::uint64_t number) { book.settle(number, outcome::failed, 2); },
+        [](server_statements &book, std::uint64_t number) { EXPECT_EQ(book.evict(1, 2), number); },
+        [](server_statements &book, std::uint64_t number) {
+            EXPECT_EQ(book.evict(1, 2), number);
+            book.evicted(number, false);
+        },
+        [](server_statements &book, std::uint64_t) { book.drop_all(); },
+        [](server_statements &book, std::uint64_t) { book.all_stale(); },
+        [](server_statements &book, std::uint64_t) { book.meaning_changed(1); },
+        [](server_statements &book, std::uint64_t) { book.link_over(1); },
+    };
+    for (const auto what_happens : changes) {
+        server_statements book;
+        const auto number = book.add(what, now, 1, 1).number;
+        book.settle(number, outcome::done, 1);
+        ASSERT_NE(book.find(what, now), nullptr);
+        EXPECT_EQ(book.find(what, now), book.at(number));
+        EXPECT_EQ(book.find(what, now, false, 2), nullptr) << "of another link";
+        EXPECT_EQ(book.find(other, now), nullptr);
+        what_happens(book, number);
+        EXPECT_EQ(book.find(what, now), nullptr);
+        const auto again = book.add(what, now, 3, 3).number;
+        EXPECT_EQ(book.find(what, now), book.at(again));
+        EXPECT_EQ(book.find(what, now)->number, again);
+    }
 }
 
 TEST(server_statements_book, a_parse_that_was_not_done_leaves_nothing) {
