@@ -140,15 +140,18 @@ public:
     void named(base::client_id, const std::optional<std::string> &name);
     /// A CancelRequest for one of our clients.
     void cancel(base::client_id, const cancel_watch &);
-    /// Effects for one event, reused: events nest when a released server is granted on.
+    /// Effects for one event, reused: events nest when a released server is granted on. Cleared when they are given
+    /// back, so that a large one leaves no memory behind.
     class effects_lease {
     public:
         explicit effects_lease(worker &owner) : owner_(owner) {
             if (owner_.leases_ == owner_.effects_.size()) owner_.effects_.push_back(std::make_unique<core::effects>());
             it_ = owner_.effects_[owner_.leases_++].get();
-            it_->clear();
         }
-        ~effects_lease() { --owner_.leases_; }
+        ~effects_lease() {
+            it_->clear();
+            --owner_.leases_;
+        }
         effects_lease(const effects_lease &) = delete;
         effects_lease &operator=(const effects_lease &) = delete;
         core::effects &operator*() { return *it_; }
