@@ -102,7 +102,8 @@ void client::on_ready(std::uint32_t events) {
     if (life_ == life::closed || (events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0) return;
     if (may_read()) return receive();
     // It is gone while we could not take more from it: what it sent ahead is void.
-    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) gone() ? finish() : close_at_end_of_stream();
+    if ((events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) return gone() ? finish() : close_at_end_of_stream();
+    watch();  // what keeps us from reading may have come after the last look at it
 }
 
 void client::receive() {
@@ -336,8 +337,10 @@ bool client::deliver(const core::effects &effects) {
 
 void client::on_departed(sent how) {
     if (life_ == life::closed) return;
-    if (how == sent::some) return watch();
-    gone() ? finish() : close_at_end_of_stream();
+    if (how == sent::failed || out_.broken()) return gone() ? finish() : close_at_end_of_stream();
+    if (!blocked()) return on_writable();  // what was said next has taken the rest along
+    if (server_ != nullptr) server_->watch();
+    watch();
 }
 
 void client::on_writable() {
@@ -356,6 +359,7 @@ void client::on_writable() {
 // ---- the end ----
 
 void client::close_after(const core::effects &effects) {
+    out_.settle();  // whether all has been said
     if (effects.why == core::client_left) return close(effects.why, blocked(), core::parting::vanished);
     const bool said_why = !effects.to_client.empty();
     close(effects.why, said_why || blocked(), core::parting::ended, said_why || effects.untold);

@@ -33,6 +33,8 @@ public:
     void start_as(std::string database, std::string user);
     void on_secret(const core::secret_answer &);
     void on_checked(const auth::password_verdict &);
+    /// Watches the socket for what is wanted now: input, room for output, or only its end.
+    void watch();
     /// Gives the machine the bytes it has not taken yet; after whatever it waited for has happened.
     void pump();
     /// A server is this client's now, on this worker.
@@ -92,8 +94,6 @@ private:
     bool may_read() const;
     /// What it sends ahead meanwhile stays in the kernel: a stranger's bytes are not worth our memory.
     bool login_waits_elsewhere() const { return session_.login() != nullptr && session_.login()->waits_elsewhere(); }
-    /// Watches the socket for what is wanted now: input, room for output, or only its end.
-    void watch();
     bool link(server &, core::effects &);
     /// Does what the machine asked for before anything is sent; true when it may go on with its bytes.
     bool step(core::effects &);

@@ -27,13 +27,21 @@ departures::departures(bool ring) : room_(new char[room_bytes]) {
     all_.reserve(together_max);
     if (!ring) return;
     auto fresh = std::make_unique<io_uring>();
-    if (::io_uring_queue_init(together_max, fresh.get(), 0) == 0) ring_.reset(fresh.release());
+    if (::io_uring_queue_init(together_max, fresh.get(), 0) != 0) return;
+    ring_.reset(fresh.release());
+    // Linux has rings since 5.1, and this of their operations since 5.6.
+    auto *const known = ::io_uring_get_probe_ring(ring_.get());
+    const bool can_send = known != nullptr && ::io_uring_opcode_supported(known, IORING_OP_SEND) != 0;
+    ::io_uring_free_probe(known);
+    if (!can_send) ring_.reset();
 }
 
 departures::~departures() = default;
 
 char *departures::room_for(stream &who, departing &owner, std::size_t bytes) {
     if (all_.size() == together_max || room_bytes - used_ < bytes) send();
+    // So that nothing can fail for want of memory once the kernel has the bytes.
+    if (const auto most = troubles_.size() + together_max; troubles_.capacity() < most) troubles_.reserve(2 * most);
     all_.push_back({&who, &owner, used_, bytes});
     used_ += bytes;
     return room_.get() + all_.back().begin;
@@ -76,9 +84,9 @@ std::size_t departures::send_by_ring() {
     } while (submitted == -EINTR);
     // What the kernel has not taken it never will: the ring goes.
     const auto taken = all_.size() - ::io_uring_sq_ready(ring_.get());
-    for (std::size_t i = 0; i < taken; ++i) {
+    int problem = 0;
+    for (std::size_t i = 0; i < taken && problem == 0; ++i) {
         io_uring_cqe *answer = nullptr;
-        int problem = 0;
         do {
             problem = ::io_uring_wait_cqe(ring_.get(), &answer);
         } while (problem == -EINTR);
@@ -86,7 +94,7 @@ std::size_t departures::send_by_ring() {
         results_[static_cast<std::size_t>(answer->user_data)] = answer->res;
         ::io_uring_cqe_seen(ring_.get(), answer);
     }
-    if (taken < all_.size()) {
+    if (taken < all_.size() || problem != 0) {
         log::warning("io_uring failed: {}; from here on each send is a system call",
                      std::generic_category().message(submitted < 0 ? -submitted : EAGAIN));
         ring_.reset();

@@ -54,7 +54,7 @@ public:
     /// Room for the bytes of a stream that has none here, at most piece_max_bytes, to be filled at once. Others may be
     /// sent for it.
     char *room_for(stream &, departing &owner, std::size_t bytes);
-    /// Sends what is here; a stream knows then what was not taken, its owner hears of it by tell().
+    /// Sends what is here; each stream knows then what was not taken, its owner hears of it at the end of the round.
     void send();
     /// Sends until nothing is here, and tells the owners. From the worker's loop, while those that have left in this
     /// round are still alive.

@@ -181,6 +181,10 @@ int process::run() {
         const auto what = i < count ? worker::role::serves : worker::role::lobby;
         shared_->workers.push_back(std::make_unique<worker>(i, what, *shared_, env, tls_));
     }
+    const bool rings =
+        std::all_of(shared_->workers.begin(), shared_->workers.end(), [](const auto &it) { return it->has_ring(); });
+    if (settings_->global.io_uring && !rings)
+        log::info("io_uring can not be had: each send is a system call of its own, which costs more CPU");
     lobby_ = std::make_unique<lobby>(*shared_);
     try {
         for (const auto &it : shared_->workers) it->start();
@@ -194,8 +198,6 @@ int process::run() {
     lobby_->open(std::move(listeners_));
     await_signal();
     await_tick();
-    if (settings_->global.io_uring && !shared_->lobby().has_ring())
-        log::info("io_uring can not be had: each send is a system call of its own, which costs more CPU");
     log::info("process up: {}, {} workers", version_text, count);
     service_manager::ready();
     run_loop(context_);

@@ -415,6 +415,7 @@ void server::client_gone(core::parting how, std::string_view why) {
 
 /// What a client left behind takes long.
 void server::insist() {
+    settle();
     worker_.wheel().arm(*this, std::min(deadline_, worker_.now() + farewell_pause));
     worker::effects_lease effects(worker_);
     session_->on_farewell_slow(*effects);
@@ -425,6 +426,7 @@ void server::insist() {
 
 void server::move_to(base::worker_index to, base::client_id for_client) {
     if (closed_ || draining_) return;
+    settle();
     if (!in_.empty() || !session_->clean()) return lose("idle server got dirty");
     // What is unread stays in the socket, and is the next worker's to read.
     worker_.ready().remove(*this);
@@ -531,13 +533,16 @@ void server::finish() {
 
 /// The machine knows whether all that it has said is with the kernel: so before it decides anything by that.
 void server::settle() {
-    if (out_.settle()) session_->set_unsent(blocked());
+    out_.settle();
+    session_->set_unsent(blocked() || out_.broken());
 }
 
 void server::on_departed(sent how) {
     if (closed_ || draining_) return;
-    if (how == sent::failed) return lose("server conn crashed?");
+    if (how == sent::failed || out_.broken()) return lose("server conn crashed?");
+    if (!blocked()) return on_writable();  // what was said next has taken the rest along
     session_->set_unsent(true);
+    if (client_ != nullptr) client_->watch();
     watch();
 }
 

@@ -55,6 +55,8 @@ public:
     void client_gone(core::parting, std::string_view why);
     /// Sends what a client's event brought. False when this server is lost, and the client with it.
     bool deliver(const core::effects &);
+    /// Watches the socket for what is wanted now: input, room for output.
+    void watch();
     /// The linked client takes bytes again.
     void go_on();
     /// The linked client has sent its last piece: the link may end now.
@@ -92,7 +94,6 @@ public:
 private:
     void receive();
     void feed(std::string_view bytes);
-    void watch();
     void act(core::effects &);
     void release();
     void hand_on(const core::handing_on &);

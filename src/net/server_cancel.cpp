@@ -35,6 +35,7 @@ void server::start_cancel() {
 
 void server::cancel_over(bool in_time) {
     if (closed_) return;
+    settle();
     worker::effects_lease effects(worker_);
     session_->on_cancel_over(in_time, *effects);
     tell_of_cancel();

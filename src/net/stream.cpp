@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 
 #include "base/memory.hpp"
 #include "net/system_calls.hpp"
@@ -54,6 +55,7 @@ stream &stream::operator=(stream &&other) noexcept {
     other.settle();
     owner_ = nullptr;
     fd_ = std::exchange(other.fd_, -1);
+    broken_ = other.broken_;
     unsent_at_ = other.unsent_at_;
     unsent_ = std::move(other.unsent_);
     tls_ = std::move(other.tls_);
@@ -80,27 +82,31 @@ void stream::keep(const core::outbox &out, std::size_t from) {
     }
 }
 
-bool stream::settle() {
-    if (!departs_) return false;
-    owner_->departs_by().send();
-    return true;
-}
-
 /// What came before leaves first; null if this does not leave later.
 char *stream::room_to_depart(std::size_t bytes) {
     settle();
-    if (owner_ == nullptr || bytes > departures::piece_max_bytes || unsent_bytes() > 0) return nullptr;
+    if (owner_ == nullptr || bytes > departures::piece_max_bytes || unsent_bytes() > 0 || broken_) return nullptr;
+    char *const room = owner_->departs_by().room_for(*this, *owner_, bytes);
     departs_ = true;
-    return owner_->departs_by().room_for(*this, *owner_, bytes);
+    return room;
 }
 
-sent stream::departed(ssize_t result, std::string_view bytes) {
+sent stream::departed(ssize_t result, std::string_view bytes) noexcept {
     departs_ = false;
-    return keep_rest(result, static_cast<int>(-result), bytes);
+    try {
+        return keep_rest(result, static_cast<int>(-result), bytes);
+    } catch (const std::bad_alloc &) {
+        return failed();
+    }
+}
+
+sent stream::failed() {
+    broken_ = true;
+    return sent::failed;
 }
 
 sent stream::keep_rest(ssize_t result, int problem, std::string_view bytes) {
-    if (result < 0 && !would_block(problem)) return sent::failed;
+    if (result < 0 && !would_block(problem)) return failed();
     const auto done = static_cast<std::size_t>(std::max<ssize_t>(result, 0));
     if (done == bytes.size()) return sent::all;
     unsent_.assign(bytes.substr(done));
@@ -116,6 +122,7 @@ sent stream::send(const core::outbox &out) {
             room = std::copy_n(out.piece(i).data(), out.piece(i).size(), room);
         return sent::all;
     }
+    if (broken_) return sent::failed;
     if (unsent_bytes() > 0 || out.pieces() > pieces_max) {
         keep(out, 0);
         return flush();
@@ -123,7 +130,7 @@ sent stream::send(const core::outbox &out) {
     const auto count = out.pieces() == 1
                            ? send_now(fd_, out.piece(0).data(), out.piece(0).size(), MSG_NOSIGNAL | MSG_DONTWAIT)
                            : send_pieces(out);
-    if (count < 0 && !would_block()) return sent::failed;
+    if (count < 0 && !would_block()) return failed();
     const auto done = static_cast<std::size_t>(std::max<ssize_t>(count, 0));
     if (done == out.size_bytes()) return sent::all;
     keep(out, done);
@@ -143,9 +150,10 @@ ssize_t stream::send_pieces(const core::outbox &out) const {
 }
 
 sent stream::flush() {
+    if (broken_) return sent::failed;
     while (unsent_bytes() > 0) {
         const auto count = send_now(fd_, unsent_.data() + unsent_at_, unsent_bytes(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (count < 0) return would_block() ? sent::some : sent::failed;
+        if (count < 0) return would_block() ? sent::some : failed();
         unsent_at_ += static_cast<std::size_t>(count);
     }
     // The buffer goes back at once: one large message must not leave its size behind in every connection.
@@ -183,6 +191,7 @@ sent stream::send_bytes(std::string_view bytes) {
         std::copy_n(bytes.data(), bytes.size(), room);
         return sent::all;
     }
+    if (broken_) return sent::failed;
     if (unsent_bytes() > 0) {
         unsent_ += bytes;
         return flush();
@@ -221,6 +230,7 @@ void stream::finish_sending() {
         auto &own = buffers();
         tls_->say_goodbye(own.output);
         send_bytes(own.output);
+        settle();  // nothing goes out behind the end
     }
     tls_.reset();
     ::shutdown(fd_, SHUT_WR);
@@ -236,6 +246,7 @@ void stream::close() {
     tls_.reset();
     if (fd_ >= 0) ::close(fd_);
     fd_ = -1;
+    broken_ = false;
     base::give_back(unsent_);
     unsent_at_ = 0;
 }

@@ -34,15 +34,19 @@ public:
     bool secured() const { return tls_ != nullptr; }
     /// Of its TLS; "" without.
     std::string cipher() const;
+    /// A send has failed, which its owner may not have heard of yet: nothing is sent any more, and something is lost.
+    bool broken() const { return broken_; }
     /// Bytes that the kernel has not taken. While there are any, the other side must not be read further.
     std::size_t unsent_bytes() const { return unsent_.size() - unsent_at_; }
 
     /// From here on what is small leaves when its owner's worker has ended its round of events.
     void departs_with(departing &owner) { owner_ = &owner; }
-    /// Now, where something waits for the end of the round. True if so: unsent_bytes() may be another then.
-    bool settle();
+    /// Now, where something waits for the end of the round: unsent_bytes() and broken() say then what came of it.
+    void settle() {
+        if (departs_) owner_->departs_by().send();
+    }
     /// From departures: what has become of what was there for this stream, as send(2) says or -errno.
-    sent departed(ssize_t result, std::string_view bytes);
+    sent departed(ssize_t result, std::string_view bytes) noexcept;
 
     /// Sends the outbox; what is not taken is copied and kept. Order is preserved. Of what leaves later it says `all`.
     sent send(const core::outbox &);
@@ -65,10 +69,12 @@ private:
     long receive_encrypted(char *into, std::size_t room);
     void keep(const core::outbox &, std::size_t from);
     char *room_to_depart(std::size_t bytes);
+    sent failed();
     sent keep_rest(ssize_t result, int problem, std::string_view bytes);
 
     int fd_ = -1;
     bool departs_ = false;  ///< it has bytes with its owner's departures, and none unsent
+    bool broken_ = false;
     departing *owner_ = nullptr;
     std::size_t unsent_at_ = 0;
     std::string unsent_;

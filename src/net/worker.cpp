@@ -245,6 +245,7 @@ void worker::suspend(bool on) {
 }
 
 void worker::count_restless() {
+    departures_.send();  // what the kernel does not take of it is not at rest
     std::size_t count = 0;
     if (suspended_)
         for (const auto &[id, it] : clients_) count += it->at_rest() ? 0 : 1;

@@ -12,7 +12,7 @@ import pytest
 
 from conservation import Console, rows
 from pooler import PASSWORD, SLACK, SLOW, USER, Clock, wait_until
-from wire import SSL_REQUEST, Gone, Refused, Wire, query, startup
+from wire import SSL_REQUEST, Gone, Refused, Wire, message, query, startup
 
 LOST = re.compile(r"WARNING (\d+) log lines were dropped")
 
@@ -149,6 +149,34 @@ def test_standard_error_that_nobody_reads(make_pooler):
     assert pooler.exited(20) == 0
     assert clock.seconds() < (20 if SLOW else 3)
     os.close(reader)
+
+
+def test_a_server_that_does_not_read_costs_no_cpu(make_pooler):
+    """Its backend waits for a lock in the middle of a COPY, and the client sends more than all buffers take."""
+    pooler = make_pooler()
+    with pooler.wire() as holder:
+        holder.query("create table held (line text)")
+        holder.query("create function wait_for_lock() returns trigger language plpgsql as "
+                     "$$ begin perform pg_advisory_xact_lock(4711); return new; end $$")
+        holder.query("create trigger waits before insert on held for each row execute function wait_for_lock()")
+        holder.query("begin")
+        holder.query("select pg_advisory_xact_lock(4711)")
+        copies = pooler.wire()
+        copies.send(query("copy held from stdin"))
+        copies.until("G")
+        small = message("d", b"x" * 9000 + b"\n")
+        copies.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            for _ in range(20000):
+                copies.socket.sendall(small)
+                time.sleep(0.001)  # each is a piece of its own
+        before = cpu_seconds(pooler)
+        time.sleep(1)
+        used = cpu_seconds(pooler) - before
+        copies.reset()
+        holder.query("commit")
+        holder.query("drop table held; drop function wait_for_lock")
+        assert used < (0.5 if SLOW else 0.1), "%.2f s of CPU in 1 s" % used
 
 
 def test_log_on_a_full_disk(make_pooler):

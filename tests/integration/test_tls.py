@@ -996,3 +996,23 @@ def test_sslscan_finds_nothing(front):
     for line in ("TLSv1.0   disabled", "TLSv1.1   disabled", "TLSv1.2   enabled", "TLSv1.3   enabled",
                  "Session renegotiation not supported", "TLSv1.2 not vulnerable to heartbleed"):
         assert line in found, found
+
+
+def test_the_end_is_said_by_tls_too(front):
+    """A client that is refused reads why and then an end that was meant (close_notify), not a connection that was cut."""
+    pooler = front()
+    for words in (startup({"user": USER, "database": "nowhere"}), startup({"database": "app"})):
+        with Wire(pooler.address) as wire:
+            wire.send(SSL_REQUEST)
+            assert wire.byte() == b"S"
+            strict = anything()
+            strict.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+            wire.socket = strict.wrap_socket(wire.socket, server_hostname="localhost", suppress_ragged_eofs=False)
+            wire.send(words)
+            came = b""
+            while more := wire.socket.recv(8192):
+                came += more
+                if came[:1] == b"R":  # it is asked for a password, which is wrong
+                    wire.send(message("p", b"nonsense"))
+                    came = b""
+            assert came[:1] == b"E", came

@@ -157,6 +157,19 @@ TEST_P(departure, whoever_has_hung_up_is_told_of_and_nobody_else) {
     }
 }
 
+TEST_P(departure, nothing_follows_what_was_lost) {
+    auto &gone = someone();
+    gone.hang_up();
+    EXPECT_EQ(gone.say("lost"), sent::all);
+    EXPECT_EQ(gone.say("behind it"), sent::failed);
+    EXPECT_TRUE(gone.out.broken());
+    stream moved(std::move(gone.out));
+    EXPECT_TRUE(moved.broken());
+    EXPECT_EQ(moved.flush(), sent::failed);
+    all.end_round();
+    EXPECT_EQ(gone.told, std::vector{sent::failed});
+}
+
 TEST_P(departure, who_closes_has_said_it) {
     crowd(3);
     for (auto &it : people) it->say("last words");
