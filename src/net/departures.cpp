@@ -72,12 +72,12 @@ void departures::send() {
 /// How many have gone this way: the first so many. None waits: each send is done, or refused, when the call returns.
 std::size_t departures::send_by_ring() {
     for (std::size_t i = 0; i < all_.size(); ++i) {
+        results_[i] = -EIO;  // if it gets no answer
         auto *const entry = ::io_uring_get_sqe(ring_.get());
         const auto bytes = bytes_of(all_[i]);
         ::io_uring_prep_send(entry, all_[i].who->fd(), bytes.data(), bytes.size(), flags);
         ::io_uring_sqe_set_data64(entry, i);
     }
-    results_.fill(-EIO);  // of those that get no answer
     int submitted = 0;
     do {
         submitted = ::io_uring_submit_and_wait(ring_.get(), static_cast<unsigned>(all_.size()));
@@ -85,16 +85,22 @@ std::size_t departures::send_by_ring() {
     // What the kernel has not taken it never will: the ring goes.
     const auto taken = all_.size() - ::io_uring_sq_ready(ring_.get());
     int problem = 0;
-    for (std::size_t i = 0; i < taken && problem == 0; ++i) {
-        io_uring_cqe *answer = nullptr;
-        do {
-            problem = ::io_uring_wait_cqe(ring_.get(), &answer);
-        } while (problem == -EINTR);
-        if (problem != 0) break;
-        results_[static_cast<std::size_t>(answer->user_data)] = answer->res;
-        ::io_uring_cqe_seen(ring_.get(), answer);
+    for (std::size_t answered = 0; answered < taken;) {
+        unsigned at = 0;
+        unsigned count = 0;
+        const io_uring_cqe *answer = nullptr;
+        io_uring_for_each_cqe(ring_.get(), at, answer) {
+            results_[static_cast<std::size_t>(answer->user_data)] = answer->res;
+            ++count;
+        }
+        ::io_uring_cq_advance(ring_.get(), count);
+        answered += count;
+        if (answered >= taken) break;
+        io_uring_cqe *next = nullptr;
+        problem = ::io_uring_wait_cqe(ring_.get(), &next);
+        if (problem != 0 && problem != -EINTR) break;
     }
-    if (taken < all_.size() || problem != 0) {
+    if (taken < all_.size() || (problem != 0 && problem != -EINTR)) {
         log::warning("io_uring failed: {}; from here on each send is a system call",
                      std::generic_category().message(submitted < 0 ? -submitted : EAGAIN));
         ring_.reset();
@@ -106,8 +112,9 @@ void departures::end_round() {
     each_its_turn each;
     while (!all_.empty() || !troubles_.empty()) {
         send();
-        const auto now = std::exchange(troubles_, {});
-        for (const auto &it : now) each.run([&] { it.owner->on_departed(it.how); });
+        told_.swap(troubles_);
+        for (const auto &it : told_) each.run([&] { it.owner->on_departed(it.how); });
+        told_.clear();
     }
     each.tell();
 }

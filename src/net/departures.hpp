@@ -84,6 +84,7 @@ private:
     std::vector<one> all_;
     std::array<ssize_t, together_max> results_{};  ///< as send(2) gives them, or -errno
     std::vector<trouble> troubles_;
+    std::vector<trouble> told_;  ///< while their owners are; its memory serves again
 };
 
 }  // namespace pgsluice::net
