@@ -70,7 +70,7 @@ private:
         departing *owner;
         sent how;
     };
-    static constexpr std::size_t room_bytes = 256 * 1024;
+    static constexpr std::size_t room_bytes = 64 * 1024;
 
     std::size_t send_by_ring();
     std::string_view bytes_of(const one &) const;
